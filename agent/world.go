@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"net"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/policy"
+	"github.com/vmnetd/vmnetd/tapdev"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// Config is a configuration in clean types.
+type Config struct {
+	Policy   policy.Set
+	Uplinks  []uplink.Spec
+	VMs      []WantedVM
+	Sockets  []string // QMP socket patterns: /run/vmnetd/qmp/{vm}.sock
+	Warnings []string // each one sentence with file:line
+	Raw      []byte   // what Accept keeps: the files as they were read
+}
+
+// WantedVM is a VM with the NICs that it must have whenever it runs.
+type WantedVM struct {
+	Name string
+	NICs []vmnetd.Request
+	At   policy.Pos
+}
+
+// ConfigSource is where configurations come from (config implements it).
+type ConfigSource interface {
+	// Candidate reads what the operator has written; the error lists every
+	// mistake with file:line:col.
+	Candidate() (Config, error)
+	// Accepted is the configuration that was accepted last; os.ErrNotExist
+	// when none ever was.
+	Accepted() (Config, error)
+	// Accept keeps c as the configuration that every start begins with.
+	Accept(c Config) error
+	// Name is the main file's path, for messages.
+	Name() string
+}
+
+// Links is the kernel's links in the daemon's network namespace, mirrored by
+// one multicast subscription (rtnl.Watch implements it).
+type Links interface {
+	ByName(name string) (rtnl.Link, bool)
+	ByIndex(index int) (rtnl.Link, bool)
+	All() []rtnl.Link
+	// Changed is called after each change with the link's ifindex, and with 0
+	// after a full resync; it must not block.
+	OnChange(changed func(ifindex int))
+	Run(ctx context.Context) error
+}
+
+// Uplinks finds declared uplinks among the devices that are there
+// (uplink.Finder implements it).
+type Uplinks interface {
+	// State looks one uplink up by name or ifindex; it never dumps.
+	State(ctx context.Context, spec uplink.Spec) (uplink.State, error)
+}
+
+// Devices makes, opens and removes tap devices (tapdev.Host implements it).
+type Devices interface {
+	// Ensure makes the device, or verifies the one that is there: down, marked,
+	// every attribute read back. A device that is there with other properties
+	// is vmnetd.ErrBusy. Nothing is left when it fails.
+	Ensure(ctx context.Context, spec tapdev.Spec) (tapdev.Device, error)
+	// Find is the device with that name, vmnetd.ErrNotFound when there is none
+	// that is ours.
+	Find(ctx context.Context, ifname string) (tapdev.Device, error)
+	// Open opens the device's queues and, where the host has it, vhost-net.
+	Open(ctx context.Context, dev tapdev.Device) (*queuefd.Set, error)
+	// SetUp sets the device administratively up or down. A MAC that another
+	// device on the lower device has is vmnetd.ErrBusy, naming the holder.
+	SetUp(ctx context.Context, dev tapdev.Device, up bool) error
+	// Remove deletes devices; one that has gone, or whose name now belongs to
+	// another device, is fine.
+	Remove(ctx context.Context, devs ...tapdev.Device) error
+	// RestoreMAC gives a lower device its own MAC again after a passthru.
+	RestoreMAC(ctx context.Context, ifindex int, mac net.HardwareAddr) error
+	// Ours lists every device with our prefix and our alias.
+	Ours(ctx context.Context) ([]tapdev.Device, error)
+	// Holders finds the processes that hold a queue of the device open;
+	// complete is false when some process could not be searched.
+	Holders(ctx context.Context, dev tapdev.Device) (pids []int, complete bool, err error)
+	// VHost says whether the host has vhost-net, and if not why.
+	VHost() (ok bool, reason string)
+	// Doctor checks what the devices need of the host.
+	Doctor(ctx context.Context) []vmnetd.Check
+}
+
+// Hypervisor plugs NICs into running VMs (hypervisor.QMP implements it).
+type Hypervisor interface {
+	// SetPatterns replaces the socket patterns; Run follows them from then on.
+	SetPatterns(patterns []string) error
+	// Find looks a VM up by name, through via ("", "qmp" or "qmp:SOCKET").
+	// vmnetd.ErrNotFound names the patterns tried.
+	Find(ctx context.Context, name, via string) (hypervisor.VM, error)
+	// Plug hands a NIC over; a NIC of that id that is plugged already is fine.
+	// Each step is undone when a later one fails.
+	Plug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.Place, error)
+	// Plugged says whether a NIC of that id is in the VM, and where.
+	Plugged(ctx context.Context, vm hypervisor.VM, id string) (place hypervisor.Place, ok bool, err error)
+	// Unplug asks the guest to let go and removes the backend once it has.
+	// hypervisor.ErrEjecting: it has not yet; call again.
+	Unplug(ctx context.Context, vm hypervisor.VM, id string) error
+	// SetLink sets the link state that the guest sees.
+	SetLink(ctx context.Context, vm hypervisor.VM, id string, up bool) error
+	// Run watches for VMs that come and go until ctx ends.
+	Run(ctx context.Context, saw func(hypervisor.Sighting)) error
+	// Sockets lists the sockets that exist now and match a pattern, by VM name.
+	Sockets() map[string]string
+	Doctor(ctx context.Context) []vmnetd.Check
+}

@@ -1,0 +1,109 @@
+// Package failpoint makes a step fail, wait or end the process on demand, so
+// that tests provoke what an operator meets at the worst moment. It is compiled
+// in and off: only the environment of the process, read once at the start, can
+// switch a point on.
+//
+// VMNETD_FAILPOINTS=name=count*error,name=delay(250),name=2*kill
+//
+// count is how often the point acts before it is used up (without it: always);
+// delay is in milliseconds; kill is SIGKILL to oneself, as abrupt as it gets.
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Env is the variable that switches points on.
+const Env = "VMNETD_FAILPOINTS"
+
+// Point names a step.
+type Point string
+
+// Set is the points that are switched on. A nil Set has none.
+type Set map[Point]*action
+
+type action struct {
+	left  atomic.Int64 // -1: without end
+	verb  string       // error, delay, kill
+	delay time.Duration
+}
+
+// Parse reads the text of the environment variable; it refuses points that no
+// code has.
+func Parse(text string) (Set, error) {
+	set := Set{}
+	for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		name, spec, _ := strings.Cut(item, "=")
+		a, err := parseAction(spec)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", Env, item, err)
+		}
+		if !known(Point(name)) {
+			return nil, fmt.Errorf("%s: there is no failpoint %q", Env, name)
+		}
+		set[Point(name)] = a
+	}
+	return set, nil
+}
+
+func parseAction(spec string) (*action, error) {
+	a := &action{}
+	a.left.Store(-1)
+	if count, rest, ok := strings.Cut(spec, "*"); ok {
+		n, err := strconv.ParseInt(count, 10, 32)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("the count is not a number above 0")
+		}
+		a.left.Store(n)
+		spec = rest
+	}
+	switch {
+	case spec == "error", spec == "kill":
+		a.verb = spec
+	case strings.HasPrefix(spec, "delay(") && strings.HasSuffix(spec, ")"):
+		ms, err := strconv.Atoi(spec[len("delay(") : len(spec)-1])
+		if err != nil || ms < 0 {
+			return nil, fmt.Errorf("the delay is not a number of milliseconds")
+		}
+		a.verb, a.delay = "delay", time.Duration(ms)*time.Millisecond
+	default:
+		return nil, fmt.Errorf("want error, kill or delay(MS)")
+	}
+	return a, nil
+}
+
+// Hit acts if p is switched on: it returns an error, waits, or does not return.
+func (s Set) Hit(p Point) error {
+	a := s[p]
+	if a == nil || !a.take() {
+		return nil
+	}
+	switch a.verb {
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the signal is on its way
+	case "delay":
+		time.Sleep(a.delay)
+		return nil
+	default:
+		return fmt.Errorf("failpoint %s", p)
+	}
+}
+
+func (a *action) take() bool {
+	for {
+		n := a.left.Load()
+		if n == 0 {
+			return false
+		}
+		if n < 0 || a.left.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package failpoint
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestNothingHappensUnlessSwitchedOn(t *testing.T) {
+	var none Set
+	for _, p := range Points {
+		if err := none.Hit(p); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
+func TestCountIsUsedUp(t *testing.T) {
+	set, err := Parse("attach.stored=2*error, store.write=error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, true, false, false} {
+		if got := set.Hit(AttachStored) != nil; got != want {
+			t.Errorf("hit %d failed: %v, want %v", i+1, got, want)
+		}
+	}
+	for range 5 {
+		if set.Hit(StoreWrite) == nil {
+			t.Error("a point without a count stopped acting")
+		}
+	}
+}
+
+func TestDelayWaits(t *testing.T) {
+	set, err := Parse("attach.stored=delay(30)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := set.Hit(AttachStored); err != nil || time.Since(start) < 30*time.Millisecond {
+		t.Errorf("returned %v after %v", err, time.Since(start))
+	}
+}
+
+func TestKillIsSIGKILL(t *testing.T) {
+	if text := os.Getenv(Env); text != "" {
+		set, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Fatalf("survived: %v", set.Hit(AttachStored))
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKillIsSIGKILL$")
+	cmd.Env = append(os.Environ(), Env+"=attach.stored=kill")
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the process ended well")
+	}
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {
+		t.Errorf("ended by %v, want SIGKILL", ws.Signal())
+	}
+}
+
+func TestParseRefusesNonsense(t *testing.T) {
+	for _, text := range []string{"attach.stored", "attach.stored=0*error", "attach.stored=x*error", "attach.stored=delay(x)", "nowhere=error", "attach.stored=explode"} {
+		if _, err := Parse(text); err == nil {
+			t.Errorf("Parse(%q) took it", text)
+		}
+	}
+}

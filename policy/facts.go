@@ -1,0 +1,56 @@
+package policy
+
+import (
+	"net/netip"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// Facts is what the host looks like now; Decide reads nothing else.
+type Facts struct {
+	Uplinks     map[string]Uplink // by the uplink's name; an uplink that is not in it is absent
+	VM          VM
+	Taken       []string // ids of the VM's NICs that exist, apart from the one asked for
+	Own         string   // ifname of the device that the NIC asked for already has, "" if none: it is no conflict
+	VHost       bool
+	VHostReason string // why there is no vhost-net
+	MACSeed     string // what MACs derive from: the VM's UUID, or machine-id and name
+	Unknown     bool   // facts are not known (explain --file): nothing is unfit
+}
+
+// VM is what the decision needs to know of the VM.
+type VM struct {
+	Name    string
+	UUID    string
+	NIC     string // the id asked for or chosen
+	VCPUs   int    // 0: not known
+	Where   string // how it was found, for explain: "qmp, running"
+	Running bool
+}
+
+// Uplink is the state of one uplink and of what stands on its device.
+type Uplink struct {
+	Present  bool
+	Ifname   string
+	Carrier  bool
+	Up       bool
+	MTU      int
+	MAC      string
+	Path     string         // how it reaches the outside, for explain: "team0 > eno1"
+	Kind     string         // kind of the device, for explain
+	BondMode string         // "" when it is no bond
+	Master   string         // "" or whose port it is: then its rx handler is taken
+	MasterBy string         // kind of Master: bridge, bond, team
+	Users    []User         // devices that have it as their lower device
+	Hosts    []netip.Prefix // addresses of the host on it
+}
+
+// User is a device that stands on an uplink.
+type User struct {
+	Ifname string
+	Kind   string
+	Family vmnetd.Family
+	Mode   vmnetd.Mode
+	MAC    string
+	Owner  string // VM/NIC, "" when it is not ours
+}

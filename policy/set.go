@@ -1,0 +1,63 @@
+package policy
+
+import "github.com/vmnetd/vmnetd"
+
+// Pos is where an operator wrote something.
+type Pos struct {
+	File string
+	Line int
+	Col  int
+}
+
+// Set is what the operator allows: the policy part of a configuration, in
+// clean types and with every reference resolved. The zero value allows nothing.
+type Set struct {
+	Defaults Grant
+	Networks []Network
+	Rules    []Rule                       // first match wins
+	Uplinks  []string                     // names of all declared uplinks
+	Labels   map[string]map[string]string // VM name → its labels, from vms:
+}
+
+// Network is what an operator offers to VMs.
+type Network struct {
+	Name    string
+	Uplinks []string // in order of preference
+	Grant   Grant
+	At      Pos
+}
+
+// Rule says which VM may have which networks. All its matchers must hold; an
+// empty matcher holds for everything.
+type Rule struct {
+	VM       []string // globs as path.Match
+	UUID     []string
+	NIC      []string // globs over the NIC's id
+	Label    map[string]string
+	Networks []string // empty: all
+	Deny     string   // a reason: whoever matches gets nothing
+	Grant    Grant
+	Text     string // the matcher in one line as the operator wrote it: vm: "db-*"
+	At       Pos
+}
+
+// Grant is the keys that a rule, a network and the defaults share: the rule
+// beats the network, the network beats the defaults, key by key; lists replace.
+type Grant struct {
+	Modes    []vmnetd.Mode // in order of preference; nil: not given
+	ModesAt  Pos
+	MTU      int // bytes; 0: not given (then the uplink's)
+	MTUAt    Pos
+	Queues   Queues
+	QueuesAt Pos
+	MACs     []string // mac: {allow: […]}: globs of MACs that a request may name; nil: not given (then any)
+	MACsAt   Pos
+}
+
+// Queues is a number of queue pairs: not given, auto (the VM's vCPUs, 8 at
+// most) or a number.
+type Queues struct {
+	Given bool
+	Auto  bool
+	N     int
+}
