@@ -1,0 +1,94 @@
+// Package proc tells one run of a process from the next one, and when it ends.
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// StartTime is when a process started, in clock ticks since boot (field 22 of
+// /proc/PID/stat, proc(5)). With the PID and the boot id it names one run.
+// os.ErrNotExist when there is no such process, also when it is a zombie.
+func StartTime(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, unix.ESRCH) {
+		return 0, os.ErrNotExist
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ") // the name may hold anything
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return 0, os.ErrNotExist
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// BootID is the identity of this boot (random(4)).
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+}
+
+// Process is one run of a process. Close it.
+type Process struct {
+	pid int
+	f   *os.File // a pidfd in the runtime's poller: waiting costs no thread
+}
+
+// Open takes hold of the process; os.ErrNotExist when it has ended, or when the
+// PID belongs to another run than start (0: any).
+func Open(pid int, start uint64) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		return nil, os.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	p := &Process{pid: pid, f: os.NewFile(uintptr(fd), "pidfd")}
+	if now, err := StartTime(pid); err != nil || start != 0 && now != start {
+		_ = p.Close()
+		return nil, os.ErrNotExist
+	}
+	return p, nil
+}
+
+// Wait returns nil once the process has ended, or ctx's error.
+func (p *Process) Wait(ctx context.Context) error {
+	raw, err := p.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := p.f.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, _ := unix.Poll(fds, 0)
+		return n > 0
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// PID is the process's id.
+func (p *Process) PID() int { return p.pid }
+
+// Close lets go; a Wait under way returns.
+func (p *Process) Close() error { return p.f.Close() }
