@@ -37,6 +37,16 @@ const (
 	FamilyBridge  Family = "bridge"
 )
 
+var families = map[string]Family{
+	"macvlan": FamilyMacvlan, "macvtap": FamilyMacvlan,
+	"ipvlan": FamilyIpvlan, "ipvtap": FamilyIpvlan,
+	"bridge": FamilyBridge,
+}
+
+// FamilyOf is the family of a kind of link (IFLA_INFO_KIND), "" for kinds that
+// leave the rx handler of their lower device alone, such as vlan.
+func FamilyOf(kind string) Family { return families[kind] }
+
 // ModeInfo is one row of the table of modes: the only place that knows what a
 // mode means.
 type ModeInfo struct {

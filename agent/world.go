@@ -100,6 +100,9 @@ type Hypervisor interface {
 	// Find looks a VM up by name, through via ("", "qmp" or "qmp:SOCKET").
 	// vmnetd.ErrNotFound names the patterns tried.
 	Find(ctx context.Context, name, via string) (hypervisor.VM, error)
+	// Allowed says whether a user may name the VM's socket that way:
+	// vmnetd.ErrDenied unless uid is 0 or it lies beneath a configured folder.
+	Allowed(uid uint32, via string) error
 	// Plug hands a NIC over; a NIC of that id that is plugged already is fine.
 	// Each step is undone when a later one fails.
 	Plug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.Place, error)
