@@ -1,0 +1,155 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// threadPath is the namespace of the calling thread; /proc/self would be the
+// one of the process's first thread.
+const threadPath = "/proc/thread-self/ns/net"
+
+// NS is a network namespace held by a file descriptor: it stays as long as
+// that is open, with or without a process in it.
+type NS struct {
+	fd int
+	id identity
+}
+
+// identity tells namespaces apart: device and inode of their file in nsfs.
+type identity struct{ dev, ino uint64 }
+
+// Current is the namespace of the calling thread.
+func Current() (*NS, error) { return Open(threadPath) }
+
+// Open is the namespace that a file stands for: /proc/PID/ns/net, a bind mount
+// of it, or /proc/PID/fd/N.
+func Open(path string) (*NS, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the network namespace %s: %w", path, err)
+	}
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("%s is not a network namespace", path)
+	}
+	id, err := identify(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return &NS{fd: fd, id: id}, nil
+}
+
+// New makes an empty namespace: its lo is down and nothing else is in it.
+func New() (*NS, error) {
+	var made *NS
+	err := away(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() error {
+		var err error
+		made, err = Current()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a network namespace: %w", err)
+	}
+	return made, nil
+}
+
+// Close lets go of the namespace.
+func (n *NS) Close() error {
+	if n.fd < 0 {
+		return nil
+	}
+	fd := n.fd
+	n.fd = -1
+	return unix.Close(fd)
+}
+
+// Fd is the descriptor, valid until Close.
+func (n *NS) Fd() int { return n.fd }
+
+// Path names the namespace for other programs on this host, until Close.
+func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd) }
+
+// Same says whether both are one namespace.
+func (n *NS) Same(o *NS) bool { return n.id == o.id }
+
+// Do runs f in the namespace and returns what f returns. When the calling
+// thread is in it already, no privilege is needed and nothing is changed;
+// otherwise f runs in a goroutine of its own. f must not start goroutines that
+// count on the namespace: they have other threads.
+func (n *NS) Do(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if here, err := identifyPath(threadPath); err == nil && here == n.id {
+		return f()
+	}
+	return away(func() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }, f)
+}
+
+// away calls leave and f on a thread of their own and brings the thread back.
+// A thread that cannot be brought back ends with its goroutine, which the
+// runtime does when a locked goroutine returns. A panic or Goexit (t.Fatal)
+// in f goes on in the caller.
+func away(leave, f func() error) error {
+	var (
+		err      error
+		panicked any
+		done     = make(chan bool, 1)
+	)
+	go func() {
+		returned := false
+		defer func() {
+			panicked = recover()
+			done <- returned
+		}()
+		err = thereAndBack(leave, f)
+		returned = true
+	}()
+	if !<-done {
+		if panicked != nil {
+			panic(panicked)
+		}
+		runtime.Goexit()
+	}
+	return err
+}
+
+func thereAndBack(leave, f func() error) error {
+	runtime.LockOSThread()
+	home, err := Current()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer func() {
+		if unix.Setns(home.fd, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		_ = home.Close()
+	}()
+	if err := leave(); err != nil {
+		return fmt.Errorf("cannot enter the network namespace: %w", err)
+	}
+	return f()
+}
+
+func identify(fd int) (identity, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return identity{}, err
+	}
+	return identity{dev: st.Dev, ino: st.Ino}, nil
+}
+
+func identifyPath(path string) (identity, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return identity{}, err
+	}
+	return identity{dev: st.Dev, ino: st.Ino}, nil
+}
