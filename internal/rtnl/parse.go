@@ -1,0 +1,162 @@
+package rtnl
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Places in the array IFLA_INET6_CONF (uapi/linux/ipv6.h, DEVCONF_*). The
+// array is sent in every message, IFLA_INET6_ADDR_GEN_MODE is not: the kernel
+// leaves that out together with the statistics (net/ipv6/addrconf.c,
+// inet6_fill_ifla6_attrs).
+const (
+	devconfDisableIPv6 = 26
+	devconfAddrGenMode = 47
+	inet6AddrGenMode   = 8 // IFLA_INET6_ADDR_GEN_MODE, uapi/linux/if_link.h
+	addrGenModeNone    = 1 // IN6_ADDR_GEN_MODE_NONE, the same file
+)
+
+// Names of the modes as ip-link(8) has them (uapi/linux/if_link.h, MACVLAN_MODE_*).
+var macvlanModes = map[uint32]string{1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
+
+// Names of bond modes by number (drivers/net/bonding/bond_options.c).
+var bondModes = []string{"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"}
+
+// parseLink reads the body of an RTM_NEWLINK or RTM_DELLINK message. The link
+// keeps nothing of the buffer.
+func parseLink(b []byte) (Link, error) {
+	if len(b) < unix.SizeofIfInfomsg {
+		return Link{}, fmt.Errorf("link message of %d bytes is too short", len(b))
+	}
+	msg := nl.DeserializeIfInfomsg(b)
+	attrs, err := nl.ParseRouteAttr(b[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return Link{}, fmt.Errorf("cannot read a link message: %w", err)
+	}
+	l := Link{
+		Index: int(msg.Index), LowerHere: true,
+		Up:       msg.Flags&unix.IFF_UP != 0,
+		Carrier:  msg.Flags&unix.IFF_LOWER_UP != 0,
+		AllMulti: msg.Flags&unix.IFF_ALLMULTI != 0,
+	}
+	for _, a := range attrs {
+		l.take(int(a.Attr.Type&nl.NLA_TYPE_MASK), a.Value)
+	}
+	if l.Lower == 0 || l.Kind == "veth" || l.Kind == "netkit" {
+		l.Lower, l.LowerHere = 0, false
+	}
+	return l, nil
+}
+
+func (l *Link) take(attr int, v []byte) {
+	switch attr {
+	case unix.IFLA_IFNAME:
+		l.Name = text(v)
+	case unix.IFLA_LINKINFO:
+		l.takeInfo(v)
+	case unix.IFLA_LINK:
+		l.Lower = int(number(v))
+	case unix.IFLA_LINK_NETNSID:
+		l.LowerHere = false
+	case unix.IFLA_MASTER:
+		l.Master = int(number(v))
+	case unix.IFLA_ADDRESS:
+		l.MAC = hardware(v)
+	case unix.IFLA_PERM_ADDRESS:
+		l.PermMAC = hardware(v)
+	case unix.IFLA_MTU:
+		l.MTU = int(number(v))
+	case unix.IFLA_IFALIAS:
+		l.Alias = text(v)
+	case unix.IFLA_GROUP:
+		l.Group = number(v)
+	case unix.IFLA_NUM_TX_QUEUES:
+		l.Queues = int(number(v))
+	case unix.IFLA_PARENT_DEV_NAME:
+		l.ParentDev = text(v)
+	case unix.IFLA_PARENT_DEV_BUS_NAME:
+		l.ParentBus = text(v)
+	case unix.IFLA_PROP_LIST:
+		each(v, func(_ int, name []byte) { l.AltNames = append(l.AltNames, text(name)) })
+	case unix.IFLA_AF_SPEC:
+		each(v, func(family int, spec []byte) {
+			if family == unix.AF_INET6 {
+				l.takeInet6(spec)
+			}
+		})
+	}
+}
+
+func (l *Link) takeInfo(v []byte) {
+	var data []byte
+	each(v, func(attr int, v []byte) {
+		switch attr {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = text(v)
+		case unix.IFLA_INFO_DATA:
+			data = v
+		}
+	})
+	switch l.Kind {
+	case "macvlan", "macvtap":
+		each(data, func(attr int, v []byte) {
+			if attr == nl.IFLA_MACVLAN_MODE {
+				l.Mode = macvlanModes[number(v)]
+			}
+		})
+	case "bond":
+		each(data, func(attr int, v []byte) {
+			if attr == nl.IFLA_BOND_MODE && len(v) > 0 && int(v[0]) < len(bondModes) {
+				l.BondMode = bondModes[v[0]]
+			}
+		})
+	}
+}
+
+func (l *Link) takeInet6(v []byte) {
+	each(v, func(attr int, conf []byte) {
+		if attr != unix.IFLA_INET6_CONF {
+			return
+		}
+		at := func(i int) uint32 {
+			if len(conf) < 4*(i+1) {
+				return 0
+			}
+			return nl.NativeEndian().Uint32(conf[4*i:])
+		}
+		l.Inet6 = true
+		l.IPv6 = at(devconfDisableIPv6) == 0
+		l.AddrGenNone = at(devconfAddrGenMode) == addrGenModeNone
+	})
+}
+
+func each(b []byte, f func(attr int, value []byte)) {
+	attrs, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return
+	}
+	for _, a := range attrs {
+		f(int(a.Attr.Type&nl.NLA_TYPE_MASK), a.Value)
+	}
+}
+
+func text(v []byte) string { return string(bytes.TrimRight(v, "\x00")) }
+
+func number(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return nl.NativeEndian().Uint32(v)
+}
+
+// hardware copies an address; one of zeros only is none.
+func hardware(v []byte) net.HardwareAddr {
+	if len(bytes.Trim(v, "\x00")) == 0 {
+		return nil
+	}
+	return bytes.Clone(v)
+}
