@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -18,9 +19,10 @@ type Config struct {
 	Policy   policy.Set
 	Uplinks  []uplink.Spec
 	VMs      []WantedVM
-	Sockets  []string // QMP socket patterns: /run/vmnetd/qmp/{vm}.sock
-	Warnings []string // each one sentence with file:line
-	Raw      []byte   // what Accept keeps: the files as they were read
+	Sockets  []string  // QMP socket patterns: /run/vmnetd/qmp/{vm}.sock
+	Warnings []string  // each one sentence with file:line
+	Raw      []byte    // what Accept keeps: the files as they were read
+	At       time.Time // when it was accepted; zero for a candidate
 }
 
 // WantedVM is a VM with the NICs that it must have whenever it runs.
@@ -50,10 +52,12 @@ type Links interface {
 	ByName(name string) (rtnl.Link, bool)
 	ByIndex(index int) (rtnl.Link, bool)
 	All() []rtnl.Link
-	// Changed is called after each change with the link's ifindex, and with 0
-	// after a full resync; it must not block.
+	// OnChange has changed called after each change with the link's ifindex,
+	// and with 0 after a full resync; changed must not block.
 	OnChange(changed func(ifindex int))
 	Run(ctx context.Context) error
+	// Sync waits until Run has filled the mirror.
+	Sync(ctx context.Context) error
 }
 
 // Uplinks finds declared uplinks among the devices that are there

@@ -2,10 +2,14 @@ package hypervisor
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 )
+
+// ErrEjecting says that the guest has not let go of a NIC yet.
+var ErrEjecting = errors.New("the guest has not let go of the NIC yet")
 
 // VM is a virtual machine that was found.
 type VM struct {
@@ -32,8 +36,9 @@ type NIC struct {
 
 // Place is where a NIC was plugged.
 type Place struct {
-	Bus  string
-	Addr string
+	Bus     string
+	Addr    string
+	Already bool // Plug found it plugged and opened nothing
 }
 
 // Sighting says that a VM came or went. Level-triggered: it means look again.

@@ -1,0 +1,235 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/policy"
+)
+
+// Options is the world that an Agent works in. All fields but FP must be set.
+type Options struct {
+	Config     ConfigSource
+	Links      Links
+	Uplinks    Uplinks
+	Devices    Devices
+	Hypervisor Hypervisor
+
+	StateDir string // state.json; gone at reboot, as the devices are
+	LibDir   string // events
+	Boot     string // /proc/sys/kernel/random/boot_id
+	Machine  string // /etc/machine-id: what MACs of VMs without a UUID derive from
+	Version  string
+	Log      *slog.Logger
+	FP       failpoint.Set
+	Backoff  time.Duration // first wait before a failed converge is tried again; it doubles up to a hundredfold
+}
+
+// Agent implements API.
+type Agent struct {
+	o       Options
+	store   *store
+	journal *journal
+	turns   *turns
+	ready   chan struct{}
+	started time.Time
+	wake    *wake
+	offers  offers
+	retries retries
+	owners  owners
+	subs    subscribers
+
+	mu        sync.Mutex // guards what follows; never held across a call into the world
+	cfg       Config
+	cfgErr    error // what is wrong with the files of the operator, nil when they are what runs
+	edited    bool  // the files are good but not what runs
+	uplinks   map[string]vmnetd.UplinkState
+	stateErr error // what was wrong with the state file at the start
+}
+
+// New makes an agent; Run brings it to life.
+func New(o Options) *Agent {
+	if o.Backoff == 0 {
+		o.Backoff = 250 * time.Millisecond
+	}
+	a := &Agent{
+		o:       o,
+		store:   newStore(filepath.Join(o.StateDir, "state.json"), o.Boot, o.FP),
+		journal: newJournal(filepath.Join(o.LibDir, "events")),
+		ready:   make(chan struct{}),
+		started: time.Now(),
+		wake:    newWake(),
+		uplinks: map[string]vmnetd.UplinkState{},
+	}
+	return a
+}
+
+// Ready is closed once every attachment was looked at after the start: only
+// then are calls taken.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
+
+// stopGrace is how long work under way may go on after a stop was asked for.
+const stopGrace = 5 * time.Second
+
+// Run converges until ctx ends. Guests keep their NICs then. It fails when
+// there is no configuration to run on, or the kernel cannot be watched.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.loadConfig(); err != nil {
+		return err
+	}
+	jobs, cancelJobs := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelJobs()
+	a.turns = newTurns(jobs)
+	a.owners.init(jobs, a.ownerEnded)
+
+	g, ctx := errgroup.WithContext(ctx)
+	a.o.Links.OnChange(a.wake.set)
+	g.Go(func() error { return a.o.Links.Run(ctx) })
+	g.Go(func() error {
+		if err := a.o.Links.Sync(ctx); err != nil {
+			return err
+		}
+		return a.serve(ctx, g)
+	})
+	err := g.Wait()
+	stop := time.AfterFunc(stopGrace, cancelJobs)
+	defer stop.Stop()
+	a.retries.stop()
+	a.offers.stop()
+	a.turns.close()
+	cancelJobs()
+	a.owners.wait()
+	return err
+}
+
+func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
+	if err := a.store.load(); err != nil {
+		a.o.Log.Error("state file", "err", err)
+		a.mu.Lock()
+		a.stateErr = err
+		a.mu.Unlock()
+	}
+	a.refreshUplinks(ctx)
+	if err := a.sweep(ctx); err != nil {
+		return fmt.Errorf("cannot look for devices of ours: %w", err)
+	}
+	a.reconcileAll(ctx)
+	close(a.ready)
+	g.Go(func() error { return a.o.Hypervisor.Run(ctx, a.saw) })
+	return a.follow(ctx)
+}
+
+// saw hears of VMs that come and go.
+func (a *Agent) saw(s hypervisor.Sighting) {
+	a.o.Log.Debug("sighting", "vm", s.Name, "via", s.Via, "here", s.Here)
+	a.lookAgain(s.Name)
+}
+
+// loadConfig starts from what was accepted last. Where nothing ever was, the
+// files of the operator are accepted now.
+func (a *Agent) loadConfig() error {
+	accepted, err := a.o.Config.Accepted()
+	candidate, candidateErr := a.o.Config.Candidate()
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrNotExist) && candidateErr == nil:
+		if err := a.o.Config.Accept(candidate); err != nil {
+			return err
+		}
+		accepted = candidate
+	case candidateErr != nil:
+		return candidateErr
+	default: // what was accepted cannot be read any more; the files are good
+		a.o.Log.Error("accepted configuration", "err", err)
+		accepted = candidate
+		if err := a.o.Config.Accept(candidate); err != nil {
+			return err
+		}
+	}
+	if candidateErr != nil {
+		a.o.Log.Error("configuration is not in force: what was accepted last runs on", "err", candidateErr)
+	}
+	return a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
+}
+
+func (a *Agent) use(cfg Config, wrong error, edited bool) error {
+	if err := a.o.Hypervisor.SetPatterns(cfg.Sockets); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cfg, a.cfgErr, a.edited = cfg, wrong, edited
+	return nil
+}
+
+// Reload puts what the operator has written in force. Running NICs stay as
+// they are; a NIC that the new rules would make otherwise says so.
+func (a *Agent) Reload(ctx context.Context) error {
+	cfg, err := a.o.Config.Candidate()
+	if err == nil {
+		err = a.o.Config.Accept(cfg)
+	}
+	if err != nil {
+		a.mu.Lock()
+		a.cfgErr = err
+		a.mu.Unlock()
+		a.o.Log.Error("reload: the configuration stays as it was", "err", err)
+		return err
+	}
+	if err := a.use(cfg, nil, false); err != nil {
+		return err
+	}
+	a.event(vmnetd.Event{Event: "reloaded", Text: "configuration accepted from " + a.o.Config.Name()})
+	a.refreshUplinks(ctx)
+	a.markStale(ctx)
+	a.reconcileAll(ctx)
+	return nil
+}
+
+func (a *Agent) config() Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// markStale notes at each NIC what the present rules would give it.
+func (a *Agent) markStale(ctx context.Context) {
+	for _, r := range a.store.of("") {
+		if r.Phase != vmnetd.Attached {
+			continue
+		}
+		req := r.Request
+		req.ID = r.ID
+		r.Stale = ""
+		switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, UUID: "", VCPUs: r.Queues}); {
+		case err != nil:
+			r.Stale = "pending: next start: " + err.Error()
+		case differs(d, r):
+			r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
+		}
+		a.store.note(r)
+		a.changed(r, false)
+	}
+}
+
+func differs(d policy.Decision, r record) bool {
+	return d.Mode != r.Mode || d.Uplink != r.Uplink || d.Network != r.Network
+}
+
+func where(p policy.Pos) string {
+	if p.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}

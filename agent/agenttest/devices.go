@@ -1,0 +1,155 @@
+package agenttest
+
+import (
+	"context"
+	"net"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/tapdev"
+)
+
+// Ensure implements agent.Devices.
+func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, error) {
+	var dev tapdev.Device
+	err := f.W.do(func() error {
+		if d := f.W.devices[spec.Ifname]; d != nil {
+			dev = d.Device
+			return nil
+		}
+		for name, u := range f.W.uplinks {
+			if u.index != spec.Lower {
+				continue
+			}
+			if err := f.W.free(name, spec); err != nil {
+				return err
+			}
+			mtu := spec.MTU
+			if mtu == 0 {
+				mtu = u.mtu
+			}
+			if spec.Mode.Info().Exclusive {
+				u.mac = spec.MAC.String()
+			}
+			dev = tapdev.Device{VM: spec.VM, ID: spec.ID, Ifname: spec.Ifname, Ifindex: f.W.index(), Lower: u.index, Mode: spec.Mode, MAC: spec.MAC, MTU: mtu, Queues: spec.Queues}
+			f.W.devices[spec.Ifname] = &device{dev, name}
+			f.W.linkChanged(dev.Ifindex)
+			return nil
+		}
+		return vmnetd.Errorf(vmnetd.ErrBusy, "there is no device with ifindex %d", spec.Lower)
+	})
+	return dev, err
+}
+
+// free refuses what the kernel would.
+func (w *World) free(uplinkName string, spec tapdev.Spec) error {
+	for _, d := range w.devices {
+		if d.uplink == uplinkName && (spec.Mode.Info().Exclusive || d.Mode.Info().Exclusive) {
+			return vmnetd.Errorf(vmnetd.ErrBusy, "%s is taken by %s", uplinkName, d.Ifname)
+		}
+	}
+	return nil
+}
+
+// Find implements agent.Devices.
+func (f Devices) Find(_ context.Context, ifname string) (tapdev.Device, error) {
+	var dev tapdev.Device
+	err := f.W.do(func() error {
+		d := f.W.devices[ifname]
+		if d == nil {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", ifname)
+		}
+		dev = d.Device
+		return nil
+	})
+	return dev, err
+}
+
+// Open implements agent.Devices. The set has no fds.
+func (f Devices) Open(_ context.Context, dev tapdev.Device) (*queuefd.Set, error) {
+	err := f.W.do(func() error {
+		if d := f.W.devices[dev.Ifname]; d == nil || d.Ifindex != dev.Ifindex {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", dev.Ifname)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &queuefd.Set{VHostReason: "this host has no vhost-net"}, nil
+}
+
+// SetUp implements agent.Devices.
+func (f Devices) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
+	return f.W.do(func() error {
+		d := f.W.devices[dev.Ifname]
+		if d == nil || d.Ifindex != dev.Ifindex {
+			if !up {
+				return nil
+			}
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", dev.Ifname)
+		}
+		for _, other := range f.W.devices {
+			if up && other != d && other.Up && other.uplink == d.uplink && other.MAC.String() == d.MAC.String() {
+				return vmnetd.Errorf(vmnetd.ErrBusy, "MAC %s is in use by %s", d.MAC, other.Ifname)
+			}
+		}
+		if d.Up != up {
+			d.Up = up
+			f.W.linkChanged(d.Ifindex)
+		}
+		return nil
+	})
+}
+
+// Remove implements agent.Devices.
+func (f Devices) Remove(_ context.Context, devs ...tapdev.Device) error {
+	return f.W.do(func() error {
+		for _, dev := range devs {
+			if d := f.W.devices[dev.Ifname]; d != nil && d.Ifindex == dev.Ifindex {
+				delete(f.W.devices, dev.Ifname)
+				f.W.linkChanged(d.Ifindex)
+			}
+		}
+		return nil
+	})
+}
+
+// RestoreMAC implements agent.Devices.
+func (f Devices) RestoreMAC(_ context.Context, ifindex int, mac net.HardwareAddr) error {
+	return f.W.do(func() error {
+		for _, u := range f.W.uplinks {
+			if u.index == ifindex {
+				u.mac = mac.String()
+			}
+		}
+		return nil
+	})
+}
+
+// Ours implements agent.Devices.
+func (f Devices) Ours(context.Context) ([]tapdev.Device, error) {
+	var list []tapdev.Device
+	err := f.W.do(func() error {
+		for _, d := range f.W.devices {
+			list = append(list, d.Device)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Holders implements agent.Devices.
+func (f Devices) Holders(_ context.Context, dev tapdev.Device) (pids []int, complete bool, err error) {
+	err = f.W.do(func() error {
+		pids = f.W.holders(dev.Ifindex)
+		return nil
+	})
+	return pids, err == nil, err
+}
+
+// VHost implements agent.Devices.
+func (Devices) VHost() (ok bool, reason string) { return false, "this host has no vhost-net" }
+
+// Doctor implements agent.Devices.
+func (Devices) Doctor(context.Context) []vmnetd.Check { return nil }

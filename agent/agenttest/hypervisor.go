@@ -1,0 +1,157 @@
+package agenttest
+
+import (
+	"context"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+)
+
+// SetPatterns implements agent.Hypervisor.
+func (Hypervisor) SetPatterns([]string) error { return nil }
+
+// Allowed implements agent.Hypervisor.
+func (Hypervisor) Allowed(uid uint32, via string) error {
+	if uid != 0 && via != "" && via != "qmp" {
+		return vmnetd.Errorf(vmnetd.ErrDenied, "only root may name a socket")
+	}
+	return nil
+}
+
+// Find implements agent.Hypervisor.
+func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, error) {
+	var info hypervisor.VM
+	err := f.W.do(func() error {
+		v, err := f.W.vm(name)
+		if err == nil {
+			info = v.info
+		}
+		return err
+	})
+	return info, err
+}
+
+func (w *World) vm(name string) (*vm, error) {
+	v := w.vms[name]
+	switch {
+	case v == nil:
+		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "no VM %s", name)
+	case v.busy:
+		return nil, vmnetd.Errorf(vmnetd.ErrBusy, "the socket of %s is busy", name)
+	}
+	return v, nil
+}
+
+// run is the VM, if it is still the run that was found.
+func (w *World) run(found hypervisor.VM) (*vm, error) {
+	v, err := w.vm(found.Name)
+	if err == nil && v.info.Instance != found.Instance {
+		err = vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has ended", found.Name)
+	}
+	return v, err
+}
+
+// Plug implements agent.Hypervisor.
+func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.NIC) (hypervisor.Place, error) {
+	already := false
+	err := f.W.do(func() error {
+		v, err := f.W.run(found)
+		if err == nil {
+			_, already = v.nics[n.ID]
+		}
+		return err
+	})
+	if err != nil || already {
+		return hypervisor.Place{Bus: "rp0", Already: already}, err
+	}
+	set, err := n.Open(ctx)
+	if err != nil {
+		return hypervisor.Place{}, err
+	}
+	defer set.Close()
+	err = f.W.do(func() error {
+		v, err := f.W.run(found)
+		if err != nil {
+			return err
+		}
+		d := f.W.devices[vmnetd.Ifname(found.Name, n.ID)]
+		if d == nil {
+			return vmnetd.Errorf(vmnetd.ErrFailed, "the device has gone")
+		}
+		v.nics[n.ID] = nic{ifindex: d.Ifindex, linkUp: true}
+		return nil
+	})
+	return hypervisor.Place{Bus: "rp0"}, err
+}
+
+// Plugged implements agent.Hypervisor.
+func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, id string) (place hypervisor.Place, ok bool, err error) {
+	err = f.W.do(func() error {
+		v, err := f.W.run(found)
+		if err == nil {
+			_, ok = v.nics[id]
+		}
+		return err
+	})
+	return hypervisor.Place{Bus: "rp0"}, ok, err
+}
+
+// Unplug implements agent.Hypervisor.
+func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) error {
+	return f.W.do(func() error {
+		v := f.W.vms[found.Name]
+		if v == nil || v.info.Instance != found.Instance {
+			return nil
+		}
+		if v.busy {
+			return vmnetd.Errorf(vmnetd.ErrBusy, "the socket of %s is busy", found.Name)
+		}
+		if _, plugged := v.nics[id]; plugged && v.stuck {
+			return hypervisor.ErrEjecting
+		}
+		delete(v.nics, id)
+		return nil
+	})
+}
+
+// SetLink implements agent.Hypervisor.
+func (f Hypervisor) SetLink(_ context.Context, found hypervisor.VM, id string, up bool) error {
+	return f.W.do(func() error {
+		v, err := f.W.run(found)
+		if err != nil {
+			return err
+		}
+		n, ok := v.nics[id]
+		if ok {
+			n.linkUp = up
+			v.nics[id] = n
+		}
+		return nil
+	})
+}
+
+// Run implements agent.Hypervisor.
+func (f Hypervisor) Run(ctx context.Context, saw func(hypervisor.Sighting)) error {
+	f.W.mu.Lock()
+	f.W.onVM = append(f.W.onVM, saw)
+	for _, v := range f.W.vms {
+		f.W.sighted(v, true)
+	}
+	f.W.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+// Sockets implements agent.Hypervisor.
+func (f Hypervisor) Sockets() map[string]string {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	list := map[string]string{}
+	for name, v := range f.W.vms {
+		list[name] = v.info.Socket
+	}
+	return list
+}
+
+// Doctor implements agent.Hypervisor.
+func (Hypervisor) Doctor(context.Context) []vmnetd.Check { return nil }

@@ -1,0 +1,415 @@
+// Package agenttest is an in-memory world for the agent: uplinks, devices and
+// VMs that can come, go and fail at any call. It fakes the domain, not its
+// messages, so that tests can inject failures that real parts have too seldom.
+package agenttest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/tapdev"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// ErrInjected is what a call fails with on demand.
+var ErrInjected = errors.New("injected failure")
+
+// World is the host. Its zero value is not usable; call New. All methods may be
+// called from any goroutine.
+type World struct {
+	mu        sync.Mutex
+	nextIndex int
+	uplinks   map[string]*uplinkDev // by name
+	devices   map[string]*device    // by ifname
+	vms       map[string]*vm        // by name
+	procs     map[int][]int         // PID → ifindexes of the queues it holds
+	onLink    []func(int)
+	onVM      []func(hypervisor.Sighting)
+
+	calls  int
+	failAt int  // the call that fails; 0: none
+	after  bool // it fails after it took effect
+	dead   bool // every call fails, as if the process had been killed
+	dieAt  int
+	onDie  func()
+}
+
+type uplinkDev struct {
+	index   int
+	mac     string
+	mtu     int
+	carrier bool
+}
+
+type device struct {
+	tapdev.Device
+	uplink string
+}
+
+type vm struct {
+	info  hypervisor.VM
+	nics  map[string]nic
+	stuck bool // the guest never lets go
+	busy  bool // somebody else holds the socket
+}
+
+type nic struct {
+	ifindex int // of the device whose queues it holds
+	linkUp  bool
+}
+
+// New makes an empty host.
+func New() *World {
+	return &World{nextIndex: 10, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}}
+}
+
+// Links, Uplinks, Devices and Hypervisor are the four faces of the host that
+// the agent's interfaces of the same names ask for.
+type (
+	Links      struct{ W *World }
+	Uplinks    struct{ W *World }
+	Devices    struct{ W *World }
+	Hypervisor struct{ W *World }
+)
+
+// FailAt makes the k-th call from now (1 is the next) fail, before or after it
+// takes effect. 0 lets every call pass.
+func (w *World) FailAt(k int, after bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.failAt, w.after, w.dieAt = 0, k, after, 0
+}
+
+// DieAt makes the k-th call from now and all that follow it fail, as a process
+// that was killed there makes no more. At that moment then is called.
+func (w *World) DieAt(k int, after bool, then func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.failAt, w.after, w.dieAt, w.onDie, w.dead = 0, 0, after, k, then, false
+}
+
+// Revive lets calls pass again: a new process has started.
+func (w *World) Revive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead, w.dieAt, w.failAt, w.calls = false, 0, 0, 0
+	w.onLink, w.onVM = nil, nil
+}
+
+// Calls is how many calls that could fail were made since FailAt or DieAt.
+func (w *World) Calls() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls
+}
+
+// do counts a call and runs it, unless it is to fail.
+func (w *World) do(call func() error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls++
+	dies := w.dieAt != 0 && w.calls == w.dieAt
+	fails := w.failAt != 0 && w.calls == w.failAt
+	if w.dead || (fails || dies) && !w.after {
+		w.die(dies)
+		return ErrInjected
+	}
+	err := call()
+	if fails || dies {
+		w.die(dies)
+		return ErrInjected
+	}
+	return err
+}
+
+func (w *World) die(now bool) {
+	if !now {
+		return
+	}
+	w.dead = true
+	if w.onDie != nil {
+		w.onDie()
+	}
+}
+
+// linkChanged tells who listens, without the lock: they look back.
+func (w *World) linkChanged(index int) {
+	for _, f := range w.onLink {
+		go f(index)
+	}
+}
+
+func (w *World) sighted(v *vm, here bool) {
+	for _, f := range w.onVM {
+		go f(hypervisor.Sighting{Name: v.info.Name, Via: v.info.Via, Socket: v.info.Socket, Here: here})
+	}
+}
+
+func (w *World) index() int {
+	w.nextIndex++
+	return w.nextIndex
+}
+
+// AddUplink plugs a NIC with that name into the host.
+func (w *World) AddUplink(name, mac string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := &uplinkDev{index: w.index(), mac: mac, mtu: 1500, carrier: true}
+	w.uplinks[name] = u
+	w.linkChanged(u.index)
+}
+
+// RemoveUplink takes the NIC out; the devices on it go with it, as in the
+// kernel.
+func (w *World) RemoveUplink(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := w.uplinks[name]
+	if u == nil {
+		return
+	}
+	delete(w.uplinks, name)
+	for ifname, d := range w.devices {
+		if d.uplink == name {
+			delete(w.devices, ifname)
+			w.linkChanged(d.Ifindex)
+		}
+	}
+	w.linkChanged(u.index)
+}
+
+// DeleteDevice removes a device behind the agent's back.
+func (w *World) DeleteDevice(ifname string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.devices[ifname]; d != nil {
+		delete(w.devices, ifname)
+		w.linkChanged(d.Ifindex)
+	}
+}
+
+// PutDevice leaves a device of ours in the kernel that no agent made just now.
+func (w *World) PutDevice(d tapdev.Device, uplinkName string) tapdev.Device {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d.Ifindex, d.Lower = w.index(), w.uplinks[uplinkName].index
+	w.devices[d.Ifname] = &device{d, uplinkName}
+	return d
+}
+
+// UplinkMAC is the MAC that an uplink has now.
+func (w *World) UplinkMAC(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.uplinks[name].mac
+}
+
+// StartVM starts a VM whose socket appears; starting it again is another run.
+func (w *World) StartVM(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := &vm{nics: map[string]nic{}}
+	v.info = hypervisor.VM{Name: name, Via: "qmp:/run/" + name, Socket: "/run/" + name, PID: w.index(), VCPUs: 2, Running: true}
+	v.info.Instance = string(rune('a'+v.info.PID%26)) + name + string(rune('0'+v.info.PID%10)) + string(rune('0'+v.info.PID/10%10)) + string(rune('0'+v.info.PID/100%10))
+	w.vms[name] = v
+	w.sighted(v, true)
+}
+
+// StopVM ends a VM: whatever it held is released.
+func (w *World) StopVM(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.vms[name]; v != nil {
+		delete(w.vms, name)
+		w.sighted(v, false)
+	}
+}
+
+// SetStuck makes a guest that never lets go of a NIC, or one that does again.
+func (w *World) SetStuck(name string, stuck bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.vms[name]; v != nil {
+		v.stuck = stuck
+	}
+}
+
+// SetBusy has somebody else hold the VM's socket.
+func (w *World) SetBusy(name string, busy bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vms[name].busy = busy
+}
+
+// Hold gives the queues of a device to a process, as a claim does.
+func (w *World) Hold(pid, ifindex int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.procs[pid] = append(w.procs[pid], ifindex)
+}
+
+// Release ends what a process holds.
+func (w *World) Release(pid int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.procs, pid)
+}
+
+// NIC is what a VM sees of one of its NICs.
+type NIC struct {
+	Works  bool // its queues belong to a device that is there and up
+	LinkUp bool
+}
+
+// NICs is the NICs plugged into a VM, by id.
+func (w *World) NICs(name string) map[string]NIC {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := map[string]NIC{}
+	if v := w.vms[name]; v != nil {
+		for id, n := range v.nics {
+			list[id] = NIC{Works: w.upWithIndex(n.ifindex), LinkUp: n.linkUp}
+		}
+	}
+	return list
+}
+
+func (w *World) upWithIndex(index int) bool {
+	for _, d := range w.devices {
+		if d.Ifindex == index {
+			return d.Up
+		}
+	}
+	return false
+}
+
+// DeviceNames lists the devices of ours in the kernel.
+func (w *World) DeviceNames() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for name := range w.devices {
+		names = append(names, name)
+	}
+	return names
+}
+
+// Unheld lists the devices that are up while nobody holds their queues: the
+// state that must never be.
+func (w *World) Unheld() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for name, d := range w.devices {
+		if d.Up && len(w.holders(d.Ifindex)) == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (w *World) holders(index int) []int {
+	var pids []int
+	for _, v := range w.vms {
+		for _, n := range v.nics {
+			if n.ifindex == index {
+				pids = append(pids, v.info.PID)
+			}
+		}
+	}
+	for pid, indexes := range w.procs {
+		for _, i := range indexes {
+			if i == index {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func (w *World) link(d *device) rtnl.Link {
+	u := w.uplinks[d.uplink]
+	return rtnl.Link{
+		Index: d.Ifindex, Name: d.Ifname, Kind: string(d.Mode.Info().Kind), Lower: d.Lower, MAC: d.MAC, MTU: d.MTU,
+		Up: d.Up, Carrier: d.Up && u != nil && u.carrier, Mode: string(d.Mode), Alias: vmnetd.Alias(d.VM, d.ID),
+	}
+}
+
+func (w *World) uplinkLink(name string, u *uplinkDev) rtnl.Link {
+	mac, _ := net.ParseMAC(u.mac)
+	return rtnl.Link{Index: u.index, Name: name, MAC: mac, MTU: u.mtu, Up: true, Carrier: u.carrier}
+}
+
+// State implements agent.Uplinks.
+func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error) {
+	s := uplink.State{Spec: spec}
+	err := f.W.do(func() error {
+		u := f.W.uplinks[spec.Name]
+		if u == nil {
+			s.Problem = "no device is named " + spec.Name
+			return nil
+		}
+		s.Present, s.Link = true, f.W.uplinkLink(spec.Name, u)
+		for _, d := range f.W.devices {
+			if d.uplink == spec.Name {
+				s.Users = append(s.Users, f.W.link(d))
+			}
+		}
+		return nil
+	})
+	return s, err
+}
+
+// ByName implements agent.Links.
+func (f Links) ByName(name string) (rtnl.Link, bool) {
+	return f.find(func(l rtnl.Link) bool { return l.Name == name })
+}
+
+// ByIndex implements agent.Links.
+func (f Links) ByIndex(index int) (rtnl.Link, bool) {
+	return f.find(func(l rtnl.Link) bool { return l.Index == index })
+}
+
+func (f Links) find(match func(rtnl.Link) bool) (rtnl.Link, bool) {
+	for _, l := range f.All() {
+		if match(l) {
+			return l, true
+		}
+	}
+	return rtnl.Link{}, false
+}
+
+// All implements agent.Links.
+func (f Links) All() []rtnl.Link {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	var links []rtnl.Link
+	for name, u := range f.W.uplinks {
+		links = append(links, f.W.uplinkLink(name, u))
+	}
+	for _, d := range f.W.devices {
+		links = append(links, f.W.link(d))
+	}
+	return links
+}
+
+// OnChange implements agent.Links.
+func (f Links) OnChange(changed func(int)) {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	f.W.onLink = append(f.W.onLink, changed)
+}
+
+// Run implements agent.Links.
+func (f Links) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Sync implements agent.Links.
+func (Links) Sync(context.Context) error { return nil }

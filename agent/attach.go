@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/policy"
+)
+
+// Attach implements API.
+func (a *Agent) Attach(ctx context.Context, who Caller, req vmnetd.Request) (vmnetd.Attachment, error) {
+	if err := a.check(who, req); err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	return inTurn(ctx, a, req.VM, func(ctx context.Context) (vmnetd.Attachment, error) {
+		return a.attach(ctx, req)
+	}, func() vmnetd.Attachment { return a.underWay(req) })
+}
+
+// check refuses what no lookup is needed to refuse.
+func (a *Agent) check(who Caller, req vmnetd.Request) error {
+	if err := vmnetd.CheckVMName(req.VM); err != nil {
+		return err
+	}
+	if req.ID != "" {
+		if err := vmnetd.CheckID(req.ID); err != nil {
+			return err
+		}
+	}
+	if strings.HasPrefix(req.Via, "libvirt") || strings.HasPrefix(req.Via, "netns:") {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %s: not in this version", req.Via).WithNext("use --via qmp or --via qmp:SOCKET")
+	}
+	if req.Via != "" && req.Via != "qmp" && !strings.HasPrefix(req.Via, "qmp:/") {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is neither qmp nor qmp:/path/of/SOCKET", req.Via)
+	}
+	return a.o.Hypervisor.Allowed(who.UID, req.Via)
+}
+
+// inTurn runs job in the VM's turn and waits as long as ctx allows; after that
+// the job goes on and late says how things stand.
+func inTurn[T any](ctx context.Context, a *Agent, vm string, job func(context.Context) (T, error), late func() T) (T, error) {
+	type outcome struct {
+		v   T
+		err error
+	}
+	done := make(chan outcome, 1)
+	if !a.turns.do(vm, func(ctx context.Context) {
+		v, err := job(ctx)
+		done <- outcome{v, err}
+	}) {
+		var none T
+		return none, vmnetd.Errorf(vmnetd.ErrFailed, "vmnetd is stopping").WithNext("try again when it has started")
+	}
+	select {
+	case out := <-done:
+		return out.v, out.err
+	case <-ctx.Done():
+		return late(), nil
+	}
+}
+
+// underWay is what can be said of an attachment whose call took too long.
+func (a *Agent) underWay(req vmnetd.Request) vmnetd.Attachment {
+	for _, r := range a.store.of(req.VM) {
+		if r.ID == req.ID || req.ID == "" && r.Phase == vmnetd.Pending {
+			return r.Attachment
+		}
+	}
+	return vmnetd.Attachment{VM: req.VM, ID: req.ID, Network: req.Network, Phase: vmnetd.Pending, IPs: []string{}, Reasons: []string{}, Problem: "still under way"}
+}
+
+func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, error) {
+	vm, err := a.o.Hypervisor.Find(ctx, req.VM, req.Via)
+	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	if err := a.o.FP.Hit(failpoint.AttachLookup); err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	r, there, err := a.already(req)
+	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	if there {
+		return a.settled(ctx, r, vm)
+	}
+	r, err = a.intend(ctx, req, vm)
+	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	if r, err = a.converge(ctx, r, vm); err != nil {
+		return vmnetd.Attachment{}, a.void(ctx, r, err)
+	}
+	if err := a.o.FP.Hit(failpoint.AttachReply); err != nil {
+		return vmnetd.Attachment{}, a.void(ctx, r, err)
+	}
+	r.Changed = true
+	return r.Attachment, nil
+}
+
+// already finds the attachment that a request asks for: the one of its id, or
+// without an id the one that the same request made.
+func (a *Agent) already(req vmnetd.Request) (record, bool, error) {
+	if req.ID == "" {
+		for _, r := range a.store.of(req.VM) {
+			asked := r.Request
+			asked.ID = ""
+			if asked == req && r.Phase != vmnetd.Detaching {
+				return r, true, nil
+			}
+		}
+		return record{}, false, nil
+	}
+	r, ok := a.store.get(key{req.VM, req.ID})
+	if !ok {
+		return record{}, false, nil
+	}
+	if r.Phase == vmnetd.Detaching {
+		return r, false, vmnetd.Errorf(vmnetd.ErrBusy, "%s is being detached: %s", r.FullName(), r.Problem).
+			WithNext("wait for it (vmnetd watch), or take another --id")
+	}
+	if other := unlike(req, r.Attachment); other != "" {
+		return r, false, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there with other properties: %s", r.FullName(), other).
+			WithNext(fmt.Sprintf("vmnetd detach %s --id %s, or take another --id", r.VM, r.ID))
+	}
+	return r, true, nil
+}
+
+// unlike names what a request asks for and the attachment is not, "" if nothing.
+func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
+	var list []string
+	differ := func(what, asked, is string) {
+		if asked != "" && asked != is {
+			list = append(list, fmt.Sprintf("%s %s, not %s", what, is, asked))
+		}
+	}
+	differ("network", req.Network, att.Network)
+	differ("uplink", req.Uplink, att.Uplink)
+	differ("mode", string(req.Mode), string(att.Mode))
+	differ("MAC", strings.ToLower(req.MAC), att.MAC)
+	if req.Queues != 0 && req.Queues != att.Queues {
+		list = append(list, fmt.Sprintf("%d queues, not %d", att.Queues, req.Queues))
+	}
+	if strings.HasPrefix(req.Via, "qmp:") {
+		differ("handed over", req.Via, att.Via)
+	}
+	return strings.Join(list, "; ")
+}
+
+// settled answers a request for what is there already, repairing it first.
+func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd.Attachment, error) {
+	if r.Phase != vmnetd.Attached {
+		var err error
+		if r, err = a.repair(ctx, r, vm); err != nil {
+			return vmnetd.Attachment{}, err
+		}
+	}
+	r.Changed = false
+	return a.shown(r), nil
+}
+
+// intend decides and writes the intent down; on an error nothing is.
+func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (record, error) {
+	d, err := a.decide(ctx, req, vm)
+	if err != nil {
+		a.event(vmnetd.Event{Event: "denied", VM: req.VM, ID: req.ID, Text: err.Error()})
+		return record{}, err
+	}
+	if err := a.o.FP.Hit(failpoint.AttachDecided); err != nil {
+		return record{}, err
+	}
+	r := a.fromDecision(d, req, vm)
+	if err := a.write(r); err != nil {
+		return record{}, err
+	}
+	a.store.release(func(k key) bool { return k == r.key() })
+	if err := a.o.FP.Hit(failpoint.AttachStored); err != nil {
+		return record{}, a.void(ctx, r, err)
+	}
+	a.changed(r, false)
+	return r, nil
+}
+
+// write stores an intent; when that fails the file is made not to have it.
+func (a *Agent) write(r record) error {
+	err := a.store.put(r)
+	if err == nil {
+		return nil
+	}
+	if again := a.store.drop(r.key()); again != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", again)
+	}
+	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down what is wanted, so nothing was done: %w", err)
+}
+
+func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hypervisor.VM) record {
+	info := d.Mode.Info()
+	return record{
+		Attachment: vmnetd.Attachment{
+			ID: d.ID, VM: req.VM, Network: d.Network, Uplink: d.Uplink, Kind: info.Kind, Mode: d.Mode,
+			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, IPs: []string{}, MTU: d.MTU, Queues: d.Queues,
+			VHostReason: "not handed over yet", Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
+			Rule: where(d.RuleAt), Reasons: slices.Concat([]string{}, d.Reasons),
+		},
+		Request: req, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr,
+	}
+}
+
+// void takes back what the call that made the intent has done, and gives the
+// error that it ends with.
+func (a *Agent) void(ctx context.Context, r record, cause error) error {
+	r.Phase = vmnetd.Detaching
+	r.Problem = "undoing an attach that failed: " + cause.Error()
+	a.store.note(r)
+	if err := a.teardown(ctx, r); err != nil {
+		r.Problem = err.Error()
+		a.store.note(r)
+		a.retries.later(a, r.key())
+		a.o.Log.Error("undo of a failed attach, to be tried again", "vm", r.VM, "id", r.ID, "err", err)
+	}
+	a.event(vmnetd.Event{Event: "failed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: cause.Error()})
+	return cause
+}

@@ -1,0 +1,227 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/tapdev"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// errWaiting marks a converge that an event will take up again: trying again
+// before it would find the same.
+var errWaiting = errors.New("waiting")
+
+// converge brings a record with a decision to the phase attached: the device
+// made and down, the queues handed over, the link up, all written down. It is
+// safe to repeat from any point. The record it returns tells how far it came.
+func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (record, error) {
+	r, dev, err := a.device(ctx, r)
+	if err != nil {
+		return r, err
+	}
+	if r, err = a.handover(ctx, r, dev, vm); err != nil {
+		return r, err
+	}
+	return a.linkUp(ctx, r, dev)
+}
+
+// device makes the record's device or finds it; it stays down until its queues
+// are held by the VM, because the host's own stack would see the VM's frames
+// before (net/core/dev.c delivers to the device when no queue takes them).
+func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, error) {
+	state, err := a.uplink(ctx, r)
+	if err != nil {
+		return r, tapdev.Device{}, err
+	}
+	if r, err = a.saveMAC(r, state); err != nil {
+		return r, tapdev.Device{}, err
+	}
+	spec, err := r.spec(state.Link.Index)
+	if err != nil {
+		return r, tapdev.Device{}, err
+	}
+	dev, err := a.o.Devices.Ensure(ctx, spec)
+	if err != nil {
+		return r, tapdev.Device{}, err
+	}
+	r.take(dev)
+	a.store.note(r)
+	return r, dev, a.o.FP.Hit(failpoint.ConvergeDevice)
+}
+
+// uplink finds the record's uplink on this host.
+func (a *Agent) uplink(ctx context.Context, r record) (uplink.State, error) {
+	spec, ok := a.specOf(r.Uplink)
+	if !ok {
+		return uplink.State{}, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not in the configuration any more: %w", r.Uplink, errWaiting).
+			WithNext("declare it again and run vmnetd reload, or vmnetd detach " + r.VM + " --id " + r.ID)
+	}
+	state, err := a.o.Uplinks.State(ctx, spec)
+	if err != nil {
+		return state, err
+	}
+	if !state.Present {
+		return state, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not there: %w for it to come back", r.Uplink, errWaiting)
+	}
+	return state, nil
+}
+
+// saveMAC writes the uplink's own MAC down before a mode that takes the uplink
+// for itself changes it (drivers/net/macvlan.c: in passthru the lower device
+// takes the MAC of the upper one).
+func (a *Agent) saveMAC(r record, state uplink.State) (record, error) {
+	if !r.Mode.Info().Exclusive || r.LowerMAC != "" && r.Lower == state.Link.Index {
+		return r, nil
+	}
+	r.Lower, r.LowerMAC = state.Link.Index, state.Link.MAC.String()
+	if err := a.store.put(r); err != nil {
+		return r, err
+	}
+	return r, a.o.FP.Hit(failpoint.ConvergeMAC)
+}
+
+// handover gives the VM the device's queues. A NIC that is plugged with the
+// queues of an earlier device is unplugged first: QEMU cannot swap a NIC's
+// backend, and a tap fd whose device has gone never works again.
+func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hypervisor.VM) (record, error) {
+	if r.Handed != 0 && r.Handed != dev.Ifindex {
+		if err := a.unplugOld(ctx, r, vm); err != nil {
+			return r, err
+		}
+	}
+	place, err := a.plug(ctx, &r, dev, vm)
+	if err == nil && place.Already && r.Handed != dev.Ifindex {
+		place, err = a.replug(ctx, &r, dev, vm, place)
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Handed, r.Instance, r.Via, r.Bus, r.Addr = dev.Ifindex, vm.Instance, vm.Via, place.Bus, place.Addr
+	return r, nil
+}
+
+func (a *Agent) plug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM) (hypervisor.Place, error) {
+	return a.o.Hypervisor.Plug(ctx, vm, hypervisor.NIC{
+		ID: r.ID, MAC: dev.MAC, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr,
+		Open: func(ctx context.Context) (*queuefd.Set, error) {
+			set, err := a.o.Devices.Open(ctx, dev)
+			if err == nil {
+				r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
+			}
+			return set, err
+		},
+	})
+}
+
+// replug looks at a NIC that was plugged by a call of which nothing is known:
+// it may hold this device's queues, or those of one that has gone.
+func (a *Agent) replug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM, place hypervisor.Place) (hypervisor.Place, error) {
+	pids, complete, err := a.o.Devices.Holders(ctx, dev)
+	if err != nil {
+		return place, err
+	}
+	if len(pids) > 0 || !complete {
+		return place, nil
+	}
+	r.Bus, r.Addr = place.Bus, place.Addr
+	if err := a.unplugOld(ctx, *r, vm); err != nil {
+		return place, err
+	}
+	return a.plug(ctx, r, dev, vm)
+}
+
+func (a *Agent) unplugOld(ctx context.Context, r record, vm hypervisor.VM) error {
+	err := a.o.Hypervisor.Unplug(ctx, vm, r.ID)
+	if errors.Is(err, hypervisor.ErrEjecting) {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the guest has not let go of the NIC whose device has gone: %w", err)
+	}
+	return err
+}
+
+// linkUp lets traffic flow, last of all, and writes down that it does.
+func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record, error) {
+	if err := a.o.FP.Hit(failpoint.ConvergeUp); err != nil {
+		return r, err
+	}
+	if err := a.o.Devices.SetUp(ctx, dev, true); err != nil {
+		return r, err
+	}
+	if err := a.o.FP.Hit(failpoint.ConvergeStored); err != nil {
+		return r, err
+	}
+	was := r.Phase
+	r.Phase, r.Problem = vmnetd.Attached, ""
+	if err := a.store.put(r); err != nil {
+		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
+	}
+	a.retries.done(r.key())
+	r.Attachment = a.shown(r)
+	if was != vmnetd.Attached {
+		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), r.Uplink, r.Ifname, r.MAC)})
+	}
+	a.changed(r, false)
+	return r, nil
+}
+
+// repair converges a record that stands already; a failure keeps the intent and
+// says what is wrong.
+func (a *Agent) repair(ctx context.Context, r record, vm hypervisor.VM) (record, error) {
+	if r.byFD() {
+		a.lookAtOwner(ctx, r)
+		return a.fresh(r), nil
+	}
+	next, err := a.converge(ctx, r, vm)
+	if err == nil {
+		return next, nil
+	}
+	return next, a.troubled(ctx, next, vm, err)
+}
+
+// fresh is the record as the store has it now.
+func (a *Agent) fresh(r record) record {
+	if now, ok := a.store.get(r.key()); ok {
+		return now
+	}
+	return r
+}
+
+// troubled notes what is wrong with a record and when to look again.
+func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err error) error {
+	was := r.Problem
+	if r.Phase == vmnetd.Attached || r.Handed != 0 {
+		r.Phase = vmnetd.Broken
+	}
+	r.Problem = err.Error()
+	if werr := a.store.put(r); werr != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", werr)
+	}
+	if was != r.Problem {
+		a.tellGuest(ctx, r, vm)
+		a.event(vmnetd.Event{Event: string(r.Phase), VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
+		a.changed(r, false)
+	}
+	if !errors.Is(err, errWaiting) {
+		a.retries.later(a, r.key())
+	}
+	return err
+}
+
+// tellGuest takes the guest's link down while its device is gone: a tap fd
+// whose device was deleted shows nothing by itself.
+func (a *Agent) tellGuest(ctx context.Context, r record, vm hypervisor.VM) {
+	if r.Phase != vmnetd.Broken || r.byFD() || vm.Via == "" {
+		return
+	}
+	if _, err := a.o.Devices.Find(ctx, r.Ifname); !errors.Is(err, vmnetd.ErrNotFound) {
+		return
+	}
+	if err := a.o.Hypervisor.SetLink(ctx, vm, r.ID, false); err != nil {
+		a.o.Log.Warn("cannot take the guest's link down", "vm", r.VM, "id", r.ID, "err", err)
+	}
+}

@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+)
+
+// Detach implements API.
+func (a *Agent) Detach(ctx context.Context, _ Caller, vm string, sel Selector) ([]vmnetd.Attachment, error) {
+	if err := vmnetd.CheckVMName(vm); err != nil {
+		return nil, err
+	}
+	return inTurn(ctx, a, vm, func(ctx context.Context) ([]vmnetd.Attachment, error) {
+		return a.detach(ctx, vm, sel)
+	}, func() []vmnetd.Attachment { return a.List(vm) })
+}
+
+func (a *Agent) detach(ctx context.Context, vm string, sel Selector) ([]vmnetd.Attachment, error) {
+	records, err := a.selected(vm, sel)
+	if err != nil {
+		return nil, err
+	}
+	var done []vmnetd.Attachment
+	for _, r := range records {
+		r, err := a.letGo(ctx, r)
+		if err != nil {
+			return done, err
+		}
+		done = append(done, r.Attachment)
+	}
+	return done, nil
+}
+
+// selected finds what is to be detached; it never guesses among several.
+func (a *Agent) selected(vm string, sel Selector) ([]record, error) {
+	all := a.store.of(vm)
+	var found []record
+	for _, r := range all {
+		if sel.All || sel.ID == r.ID || sel.MAC != "" && strings.EqualFold(sel.MAC, r.MAC) || sel == (Selector{}) {
+			found = append(found, r)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no such attachment%s", vm, listed(all)).WithNext("vmnetd list " + vm)
+	case len(found) > 1 && !sel.All:
+		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has %d NICs%s; nothing was detached", vm, len(found), listed(found)).
+			WithNext("name one with --id or --mac, or use --all")
+	}
+	return found, nil
+}
+
+func listed(records []record) string {
+	var names []string
+	for _, r := range records {
+		names = append(names, fmt.Sprintf("%s (%s, %s)", r.ID, r.Network, r.MAC))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ", ")
+}
+
+// letGo writes down that a NIC is no longer wanted and takes it down. A guest
+// that does not let go leaves it detaching: its traffic has ended all the same.
+func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
+	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
+	if err := a.store.put(r); err != nil {
+		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so nothing was done: %w", r.FullName(), err)
+	}
+	if err := a.o.FP.Hit(failpoint.DetachStored); err != nil {
+		a.retries.later(a, r.key())
+		return r, err
+	}
+	if line, ok := a.wants(r.key()); ok {
+		if err := a.store.hold(r.key(), r.Instance); err != nil {
+			return r, err
+		}
+		r.Reasons = append(r.Reasons, "listed at "+line+": comes back at the VM's next start")
+	}
+	a.changed(r, false)
+	err := a.teardown(ctx, r)
+	r.Changed = true
+	if err == nil {
+		r.Problem, r.Link = "", "down"
+		return r, nil
+	}
+	r.Problem = err.Error()
+	a.store.note(r)
+	a.changed(r, false)
+	a.retries.later(a, r.key())
+	if errors.Is(err, hypervisor.ErrEjecting) {
+		return r, nil
+	}
+	return r, err
+}
+
+// teardown removes what stands of a record, in the reverse order of converge,
+// and forgets it last. It is safe to repeat from any point.
+func (a *Agent) teardown(ctx context.Context, r record) error {
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	here := err == nil
+	if err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
+		return err
+	}
+	if here {
+		if err := a.o.Devices.SetUp(ctx, dev, false); err != nil {
+			return err
+		}
+	}
+	if err := a.o.FP.Hit(failpoint.DetachDown); err != nil {
+		return err
+	}
+	if err := a.unplug(ctx, r); err != nil {
+		return err
+	}
+	if err := a.o.FP.Hit(failpoint.DetachDevice); err != nil {
+		return err
+	}
+	if here {
+		if err := a.o.Devices.Remove(ctx, dev); err != nil {
+			return err
+		}
+	}
+	if err := a.restoreMAC(ctx, r); err != nil {
+		return err
+	}
+	return a.forget(r)
+}
+
+// unplug takes the NIC out of the VM, if the VM is still there.
+func (a *Agent) unplug(ctx context.Context, r record) error {
+	via := r.Via
+	if r.byFD() {
+		via = "" // QEMU names the NIC as we would have: it can be asked where it has a socket that we know
+	}
+	vm, err := a.o.Hypervisor.Find(ctx, r.VM, via)
+	if errors.Is(err, vmnetd.ErrNotFound) || r.byFD() && err != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.o.Hypervisor.Unplug(ctx, vm, r.ID)
+}
+
+func (a *Agent) restoreMAC(ctx context.Context, r record) error {
+	if err := a.o.FP.Hit(failpoint.DetachMAC); err != nil || r.LowerMAC == "" {
+		return err
+	}
+	mac, err := net.ParseMAC(r.LowerMAC)
+	if err != nil {
+		return err
+	}
+	if _, ok := a.o.Links.ByIndex(r.Lower); !ok {
+		return nil
+	}
+	return a.o.Devices.RestoreMAC(ctx, r.Lower, mac)
+}
+
+func (a *Agent) forget(r record) error {
+	if err := a.o.FP.Hit(failpoint.DetachForget); err != nil {
+		return err
+	}
+	if err := a.store.drop(r.key()); err != nil {
+		return err
+	}
+	a.retries.done(r.key())
+	a.owners.drop(r.key())
+	a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})
+	a.changed(r, true)
+	return nil
+}

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/policy"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// decide asks policy with the facts of this moment.
+func (a *Agent) decide(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
+	cfg := a.config()
+	return cfg.Policy.Decide(req, a.facts(ctx, cfg, req, vm))
+}
+
+// Explain implements API.
+func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all bool) ([]policy.Explanation, error) {
+	if err := a.check(who, req); err != nil {
+		return nil, err
+	}
+	vm, err := a.o.Hypervisor.Find(ctx, req.VM, req.Via)
+	where := "qmp, running"
+	switch {
+	case err != nil:
+		vm, where = hypervisor.VM{Name: req.VM}, "not found running"
+	case !vm.Running:
+		where = "qmp, paused"
+	}
+	cfg := a.config()
+	facts := func(string) policy.Facts {
+		f := a.facts(ctx, cfg, req, vm)
+		f.VM.Where = where
+		return f
+	}
+	if all {
+		return cfg.Policy.ExplainAll(req, facts), nil
+	}
+	return []policy.Explanation{cfg.Policy.Explain(req, facts(""))}, nil
+}
+
+func (a *Agent) facts(ctx context.Context, cfg Config, req vmnetd.Request, vm hypervisor.VM) policy.Facts {
+	vhost, why := a.o.Devices.VHost()
+	f := policy.Facts{
+		Uplinks:     map[string]policy.Uplink{},
+		VM:          policy.VM{Name: req.VM, UUID: vm.UUID, NIC: req.ID, VCPUs: vm.VCPUs, Running: vm.Running},
+		VHost:       vhost,
+		VHostReason: why,
+		MACSeed:     cmp.Or(vm.UUID, a.o.Machine+"/"+req.VM),
+	}
+	for _, r := range a.store.of(req.VM) {
+		if r.ID == req.ID {
+			f.Own = r.Ifname
+		} else {
+			f.Taken = append(f.Taken, r.ID)
+		}
+	}
+	for _, spec := range cfg.Uplinks {
+		state, err := a.o.Uplinks.State(ctx, spec)
+		if err != nil {
+			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
+			continue
+		}
+		if state.Present {
+			f.Uplinks[spec.Name] = a.uplinkFacts(spec.Name, state)
+		}
+	}
+	return f
+}
+
+func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
+	u := policy.Uplink{
+		Present: true, Ifname: s.Link.Name, Carrier: s.Link.Carrier, Up: s.Link.Up, MTU: s.Link.MTU,
+		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode,
+		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts,
+	}
+	seen := map[string]bool{}
+	for _, l := range s.Users {
+		seen[l.Name] = true
+		if family := vmnetd.FamilyOf(l.Kind); family != "" {
+			u.Users = append(u.Users, a.user(l, family))
+		}
+	}
+	for _, r := range a.store.deviceless() { // intents whose device is on its way
+		if r.Uplink == name && !seen[r.Ifname] {
+			u.Users = append(u.Users, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
+		}
+	}
+	return u
+}
+
+func (a *Agent) user(l rtnl.Link, family vmnetd.Family) policy.User {
+	u := policy.User{Ifname: l.Name, Kind: l.Kind, Family: family, Mode: vmnetd.Mode(l.Mode), MAC: l.MAC.String()}
+	if vm, id, ok := vmnetd.ParseAlias(l.Alias); ok {
+		u.Owner = vmnetd.FullName(vm, id)
+	}
+	return u
+}
+
+// specOf is an uplink as declared now.
+func (a *Agent) specOf(name string) (uplink.Spec, bool) {
+	for _, spec := range a.config().Uplinks {
+		if spec.Name == name {
+			return spec, true
+		}
+	}
+	return uplink.Spec{}, false
+}

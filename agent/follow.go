@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// wake collects the links that changed until somebody looks: a burst of
+// messages is looked at once.
+type wake struct {
+	bell chan struct{}
+
+	mu      sync.Mutex
+	changed map[int]bool
+}
+
+func newWake() *wake {
+	return &wake{bell: make(chan struct{}, 1), changed: map[int]bool{}}
+}
+
+func (w *wake) set(ifindex int) {
+	w.mu.Lock()
+	w.changed[ifindex] = true
+	w.mu.Unlock()
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (w *wake) take() map[int]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	got := w.changed
+	w.changed = map[int]bool{}
+	return got
+}
+
+// follow looks at links whenever they change.
+func (a *Agent) follow(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake.bell:
+			a.linksChanged(ctx, a.wake.take())
+		}
+	}
+}
+
+func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
+	uplinks := false
+	for index := range indexes {
+		r, ours := a.store.byIfindex(index)
+		if !ours {
+			link, ok := a.o.Links.ByIndex(index)
+			uplinks = uplinks || !ok || index == 0 || !strings.HasPrefix(link.Name, vmnetd.IfnamePrefix)
+			continue
+		}
+		a.deviceChanged(r)
+	}
+	if uplinks {
+		a.refreshUplinks(ctx)
+	}
+	if indexes[0] {
+		for _, r := range a.store.of("") {
+			a.deviceChanged(r)
+		}
+	}
+}
+
+// deviceChanged shows a device's link, and has a device that is not as it was
+// left looked at.
+func (a *Agent) deviceChanged(r record) {
+	if shown := a.shown(r); shown.Link != r.Link {
+		r.Link = shown.Link
+		a.store.note(r)
+		a.changed(r, false)
+	}
+	if r.Phase != vmnetd.Attached {
+		return
+	}
+	link, ok := a.o.Links.ByIndex(r.Ifindex)
+	if !ok || link.Name != r.Ifname || !link.Up {
+		a.lookAgain(r.VM)
+	}
+}
+
+// refreshUplinks looks at every declared uplink, and at the attachments that
+// wait for one that has come back.
+func (a *Agent) refreshUplinks(ctx context.Context) {
+	seen := map[string]vmnetd.UplinkState{}
+	for _, spec := range a.config().Uplinks {
+		state, err := a.o.Uplinks.State(ctx, spec)
+		if err != nil {
+			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
+			continue
+		}
+		seen[spec.Name] = uplinkState(spec, state)
+	}
+	a.mu.Lock()
+	old := a.uplinks
+	a.uplinks = seen
+	a.mu.Unlock()
+	for name, now := range seen {
+		if was, known := old[name]; !known || was != now {
+			a.uplinkChanged(was, now)
+		}
+	}
+}
+
+func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
+	a.publish(Change{Uplink: &now})
+	if was.State == now.State && was.Ifindex == now.Ifindex {
+		return
+	}
+	if was.Name != "" || now.State != "up" { // at the start only what is wrong is news
+		a.event(vmnetd.Event{Event: "uplink-" + now.State, Uplink: now.Name, Text: strings.TrimSpace(now.Name + " is " + now.State + ". " + now.Problem)})
+	}
+	if now.Ifindex == 0 {
+		return
+	}
+	for _, r := range a.store.of("") {
+		if r.Phase == vmnetd.Broken || r.Phase == vmnetd.Pending {
+			a.lookAgain(r.VM)
+		}
+	}
+}
+
+func uplinkState(spec uplink.Spec, s uplink.State) vmnetd.UplinkState {
+	u := vmnetd.UplinkState{
+		Name: spec.Name, Kind: "nic", Ifname: s.Link.Name, Ifindex: s.Link.Index, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
+		State: "up", Problem: s.Problem,
+	}
+	if spec.External {
+		u.Kind = "external"
+	}
+	switch {
+	case !s.Present:
+		u.State = "absent"
+	case !s.Link.Up:
+		u.State = "down"
+	case !s.Link.Carrier:
+		u.State = "no-carrier"
+	}
+	return u
+}

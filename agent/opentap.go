@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+)
+
+// offerLife is how long the queues of a device can be claimed.
+const offerLife = 30 * time.Second
+
+// offers are the devices that wait for their owner, by token.
+type offers struct {
+	mu      sync.Mutex
+	byToken map[string]key
+	timers  map[key]*time.Timer
+}
+
+func (o *offers) add(token []byte, k key, late func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.byToken == nil {
+		o.byToken, o.timers = map[string]key{}, map[key]*time.Timer{}
+	}
+	o.byToken[string(token)] = k
+	o.timers[k] = time.AfterFunc(offerLife, func() {
+		o.take(token)
+		late()
+	})
+}
+
+// take ends an offer; the token is good for one claim.
+func (o *offers) take(token []byte) (key, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k, ok := o.byToken[string(token)]
+	if ok {
+		o.timers[k].Stop()
+		delete(o.timers, k)
+		delete(o.byToken, string(token))
+	}
+	return k, ok
+}
+
+func (o *offers) open(k key) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.timers[k]
+	return ok
+}
+
+func (o *offers) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, t := range o.timers {
+		t.Stop()
+	}
+}
+
+// OpenTap implements API. Request.Via is exec or fd.
+func (a *Agent) OpenTap(ctx context.Context, _ Caller, req vmnetd.Request) (vmnetd.Attachment, []byte, error) {
+	if err := vmnetd.CheckVMName(req.VM); err != nil {
+		return vmnetd.Attachment{}, nil, err
+	}
+	if req.Via == "" {
+		req.Via = viaFD
+	}
+	if req.Via != viaFD && req.Via != viaExec {
+		return vmnetd.Attachment{}, nil, vmnetd.Errorf(vmnetd.ErrInvalid, "queues are opened via exec or fd, not %q", req.Via)
+	}
+	if req.ID != "" {
+		if err := vmnetd.CheckID(req.ID); err != nil {
+			return vmnetd.Attachment{}, nil, err
+		}
+	}
+	type opened struct {
+		att   vmnetd.Attachment
+		token []byte
+	}
+	out, err := inTurn(ctx, a, req.VM, func(ctx context.Context) (opened, error) {
+		att, token, err := a.openTap(ctx, req)
+		return opened{att, token}, err
+	}, func() opened { return opened{att: a.underWay(req)} })
+	return out.att, out.token, err
+}
+
+func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, []byte, error) {
+	if r, ok := a.store.get(key{req.VM, req.ID}); ok {
+		return vmnetd.Attachment{}, nil, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there already (%s, %s): its queues cannot be opened a second time", r.FullName(), r.Phase, r.Via).
+			WithNext(strings.Join([]string{"vmnetd detach", r.VM, "--id", r.ID}, " ") + ", or take another --id")
+	}
+	r, err := a.intend(ctx, req, hypervisor.VM{Name: req.VM, Via: req.Via})
+	if err != nil {
+		return vmnetd.Attachment{}, nil, err
+	}
+	if r, _, err = a.device(ctx, r); err == nil {
+		err = a.write(r)
+	}
+	if err != nil {
+		return vmnetd.Attachment{}, nil, a.void(ctx, r, err)
+	}
+	token := make([]byte, 32)
+	_, _ = rand.Read(token) // never fails (crypto/rand)
+	a.offers.add(token, r.key(), func() { a.lookAgain(r.VM) })
+	r.Changed = true
+	return r.Attachment, token, nil
+}
+
+// Claim implements API.
+func (a *Agent) Claim(ctx context.Context, token []byte, owner Owner) (*queuefd.Set, func(error) (vmnetd.Attachment, error), error) {
+	k, ok := a.offers.take(token)
+	if !ok {
+		return nil, nil, vmnetd.Errorf(vmnetd.ErrDenied, "that token is not known, used already or older than %s", offerLife).WithNext("ask for the queues again")
+	}
+	set, err := inTurn(ctx, a, k.vm, func(ctx context.Context) (*queuefd.Set, error) {
+		return a.claim(ctx, k, owner)
+	}, func() *queuefd.Set { return nil })
+	if err == nil && set == nil {
+		err = vmnetd.Errorf(vmnetd.ErrFailed, "opening the queues of %s took too long", vmnetd.FullName(k.vm, k.id))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return set, func(sent error) (vmnetd.Attachment, error) { return a.claimed(ctx, k, sent) }, nil
+}
+
+// claim writes the owner down before it gets anything, so that a start after a
+// crash knows whom to ask.
+func (a *Agent) claim(ctx context.Context, k key, owner Owner) (*queuefd.Set, error) {
+	r, ok := a.store.get(k)
+	if !ok || r.Phase != vmnetd.Pending {
+		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no more", vmnetd.FullName(k.vm, k.id))
+	}
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	if err != nil {
+		return nil, a.void(ctx, r, err)
+	}
+	set, err := a.o.Devices.Open(ctx, dev)
+	if err != nil {
+		return nil, a.void(ctx, r, err)
+	}
+	r.Owner, r.Handed = &owner, dev.Ifindex
+	r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
+	err = a.store.put(r)
+	if err == nil {
+		err = a.o.FP.Hit(failpoint.HandoverOpened)
+	}
+	if err != nil {
+		_ = set.Close()
+		return nil, a.void(ctx, r, err)
+	}
+	return set, nil
+}
+
+// claimed ends a claim: the owner has the queues, or never got them.
+func (a *Agent) claimed(ctx context.Context, k key, sent error) (vmnetd.Attachment, error) {
+	return inTurn(ctx, a, k.vm, func(ctx context.Context) (vmnetd.Attachment, error) {
+		r, ok := a.store.get(k)
+		if !ok {
+			return vmnetd.Attachment{}, vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no more", vmnetd.FullName(k.vm, k.id))
+		}
+		if sent != nil {
+			return vmnetd.Attachment{}, a.void(ctx, r, sent)
+		}
+		dev, err := a.o.Devices.Find(ctx, r.Ifname)
+		if err == nil {
+			r, err = a.linkUp(ctx, r, dev)
+		}
+		if err != nil {
+			return vmnetd.Attachment{}, a.void(ctx, r, err)
+		}
+		a.owners.watch(k, *r.Owner)
+		r.Changed = true
+		return r.Attachment, nil
+	}, func() vmnetd.Attachment { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}) })
+}

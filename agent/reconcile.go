@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+)
+
+// lookAgain has a VM's attachments looked at, once, however often it is called
+// before that happens.
+func (a *Agent) lookAgain(vm string) {
+	a.turns.again(vm, func(ctx context.Context) { a.reconcile(ctx, vm) })
+}
+
+// reconcileAll looks at every VM that has or wants an attachment, and waits
+// until that is done.
+func (a *Agent) reconcileAll(ctx context.Context) {
+	vms := map[string]bool{}
+	for _, r := range a.store.of("") {
+		vms[r.VM] = true
+	}
+	for _, w := range a.config().VMs {
+		vms[w.Name] = true
+	}
+	done := make(chan struct{}, len(vms))
+	for vm := range vms {
+		if !a.turns.do(vm, func(ctx context.Context) { a.reconcile(ctx, vm); done <- struct{}{} }) {
+			return
+		}
+	}
+	for range vms {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reconcile finds out what is left to do for a VM and does it.
+func (a *Agent) reconcile(ctx context.Context, name string) {
+	for _, r := range a.store.of(name) {
+		if r.MAC != "" {
+			a.look(ctx, r)
+		}
+	}
+	a.wish(ctx, name)
+}
+
+// look brings one record on its way.
+func (a *Agent) look(ctx context.Context, r record) {
+	if r.Phase == vmnetd.Detaching {
+		a.finishDetach(ctx, r)
+		return
+	}
+	if r.byFD() {
+		a.lookAtOwner(ctx, r)
+		return
+	}
+	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
+	switch {
+	case errors.Is(err, vmnetd.ErrNotFound):
+		a.vmGone(ctx, r)
+	case err != nil:
+		_ = a.troubledVM(r, err)
+	case r.Instance != "" && vm.Instance != r.Instance:
+		a.vmGone(ctx, r)
+	case r.Phase != vmnetd.Attached || !a.sound(ctx, r):
+		_, _ = a.repair(ctx, r, vm) // noted in the record
+	default:
+		a.retries.done(r.key())
+		if r.Problem != "" {
+			r.Problem = ""
+			a.store.note(r)
+			a.changed(r, false)
+		}
+	}
+}
+
+// sound says whether an attached record's device is what it was handed over as.
+func (a *Agent) sound(ctx context.Context, r record) bool {
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	return err == nil && dev.Up && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed
+}
+
+// troubledVM notes that the VM could not be asked; the NIC itself may be well.
+func (a *Agent) troubledVM(r record, err error) error {
+	if r.Problem != err.Error() {
+		r.Problem = err.Error()
+		a.store.note(r)
+		a.changed(r, false)
+	}
+	a.retries.later(a, r.key())
+	return err
+}
+
+func (a *Agent) finishDetach(ctx context.Context, r record) {
+	if err := a.teardown(ctx, r); err != nil {
+		if r.Problem != err.Error() {
+			r.Problem = err.Error()
+			a.store.note(r)
+			a.changed(r, false)
+		}
+		a.retries.later(a, r.key())
+	}
+}
+
+// vmGone removes what a VM that has ended leaves, unless a process still holds
+// the queues: then only its socket has gone.
+func (a *Agent) vmGone(ctx context.Context, r record) {
+	if pids := a.holders(ctx, r); len(pids) > 0 {
+		_ = a.troubledVM(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but process %d holds its queues", pids[0]))
+		return
+	}
+	r.Phase, r.Problem = vmnetd.Detaching, "the VM has ended"
+	a.store.note(r)
+	a.finishDetach(ctx, r)
+}
+
+// holders is the processes that hold the record's queues; a search that was not
+// complete counts as held by process 0.
+func (a *Agent) holders(ctx context.Context, r record) []int {
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	if err != nil {
+		return nil
+	}
+	pids, complete, err := a.o.Devices.Holders(ctx, dev)
+	if len(pids) == 0 && (err != nil || !complete) {
+		return []int{0}
+	}
+	return pids
+}
+
+// wants says where vms: lists a NIC.
+func (a *Agent) wants(k key) (at string, ok bool) {
+	for _, w := range a.config().VMs {
+		listed := slices.ContainsFunc(w.NICs, func(req vmnetd.Request) bool { return req.ID == k.id })
+		if w.Name == k.vm && listed {
+			return where(w.At), true
+		}
+	}
+	return "", false
+}
+
+// wish makes the NICs that vms: lists for a VM that runs.
+func (a *Agent) wish(ctx context.Context, name string) {
+	for _, w := range a.config().VMs {
+		if w.Name != name {
+			continue
+		}
+		vm, err := a.o.Hypervisor.Find(ctx, name, "")
+		for _, req := range w.NICs {
+			a.wishOne(ctx, req, vm, err)
+		}
+	}
+}
+
+func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.VM, findErr error) {
+	k := key{req.VM, req.ID}
+	r, there := a.store.get(k)
+	if there && r.MAC != "" || findErr == nil && a.store.isHeld(k, vm.Instance) {
+		return
+	}
+	if errors.Is(findErr, vmnetd.ErrNotFound) {
+		if there { // the VM has ended before its NIC could be made
+			_ = a.store.drop(k)
+			a.retries.done(k)
+			a.changed(r, true)
+		}
+		return
+	}
+	err := findErr
+	if err == nil {
+		r, err = a.intend(ctx, req, vm)
+	}
+	if err == nil {
+		r.Wanted = true
+		_, _ = a.repair(ctx, r, vm) // noted in the record
+		return
+	}
+	a.wishPending(req, vm, err)
+}
+
+// wishPending shows a NIC that vms: lists and that cannot be had now.
+func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, err error) {
+	r := record{
+		Attachment: vmnetd.Attachment{
+			VM: req.VM, ID: req.ID, Network: req.Network, Via: vm.Via, Phase: vmnetd.Pending, Link: "down",
+			Problem: err.Error(), IPs: []string{}, Reasons: []string{},
+		},
+		Request: req, Wanted: true, Instance: vm.Instance,
+	}
+	if old, ok := a.store.get(r.key()); !ok || old.Problem != r.Problem {
+		if err := a.store.put(r); err != nil {
+			a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+		}
+		a.changed(r, false)
+	}
+	if !errors.Is(err, vmnetd.ErrDenied) {
+		a.retries.later(a, r.key())
+	}
+}
+
+// sweep looks, once at the start, at every device of ours in the kernel that no
+// record names: one that a process holds is adopted, the others are removed.
+func (a *Agent) sweep(ctx context.Context) error {
+	devices, err := a.o.Devices.Ours(ctx)
+	if err != nil {
+		return err
+	}
+	doomed := devices[:0:0]
+	for _, dev := range devices {
+		if r, ok := a.store.get(key{dev.VM, dev.ID}); ok && dev.VM != "" && r.Ifname == dev.Ifname {
+			continue
+		}
+		pids, complete, err := a.o.Devices.Holders(ctx, dev)
+		if err == nil && complete && len(pids) == 0 {
+			doomed = append(doomed, dev)
+			continue
+		}
+		if err := a.adopt(ctx, dev, pids); err != nil {
+			a.o.Log.Error("a device of ours that no record names stays", "ifname", dev.Ifname, "err", err)
+		}
+	}
+	if len(doomed) == 0 {
+		return nil
+	}
+	a.o.Log.Info("removing devices that no attachment names", "count", len(doomed))
+	return a.o.Devices.Remove(ctx, doomed...)
+}

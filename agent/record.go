@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/tapdev"
+)
+
+// key is VM/NIC.
+type key struct{ vm, id string }
+
+// record is an attachment with all that a later start must know to finish or
+// undo it.
+type record struct {
+	vmnetd.Attachment
+	Request  vmnetd.Request `json:"request"`              // what was asked for
+	Wanted   bool           `json:"wanted,omitempty"`     // vms: lists it
+	Instance string         `json:"instance,omitempty"`   // the run of the VM it was made for
+	Handed   int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
+	Bus      string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
+	Addr     string         `json:"addr,omitempty"`       //
+	Owner    *Owner         `json:"owner,omitempty"`      // the process it lives as long as
+	Lower    int            `json:"lower,omitempty"`      // ifindex of the uplink's device
+	LowerMAC string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
+	Stale    string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start
+}
+
+func (r record) key() key { return key{r.VM, r.ID} }
+
+// byFD says that the NIC belongs to a process that holds the queues itself, so
+// that there is nobody to plug it into.
+func (r record) byFD() bool { return r.Via == viaExec || r.Via == viaFD }
+
+// Values of Attachment.Via beside qmp:SOCKET.
+const (
+	viaExec = "exec"
+	viaFD   = "fd"
+)
+
+func (r record) spec(lower int) (tapdev.Spec, error) {
+	mac, err := vmnetd.ParseMAC(r.MAC)
+	if err != nil {
+		return tapdev.Spec{}, err
+	}
+	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower, Mode: r.Mode, MAC: mac, MTU: r.MTU, Queues: r.Queues}, nil
+}
+
+// take copies what the kernel says of the device.
+func (r *record) take(dev tapdev.Device) {
+	r.Ifindex, r.Lower, r.MTU = dev.Ifindex, dev.Lower, dev.MTU
+}
+
+func compareKeys(a, b key) int {
+	return cmp.Or(strings.Compare(a.vm, b.vm), strings.Compare(a.id, b.id))
+}

@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// subscribers hear of every change, in order.
+type subscribers struct {
+	mu   sync.Mutex
+	next int
+	on   map[int]func(Change)
+}
+
+// Subscribe implements API.
+func (a *Agent) Subscribe(on func(Change)) (stop func()) {
+	s := &a.subs
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.on == nil {
+		s.on = map[int]func(Change){}
+	}
+	id := s.next
+	s.next++
+	s.on[id] = on
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.on, id)
+	}
+}
+
+func (a *Agent) publish(c Change) {
+	a.subs.mu.Lock()
+	defer a.subs.mu.Unlock()
+	for _, on := range a.subs.on {
+		on(c)
+	}
+}
+
+func (a *Agent) changed(r record, gone bool) {
+	att := a.shown(r)
+	a.publish(Change{Attachment: &att, Gone: gone})
+}
+
+// event writes an event down, logs it and tells who listens.
+func (a *Agent) event(e vmnetd.Event) {
+	e.Time = time.Now()
+	if err := a.journal.add(e); err != nil {
+		a.o.Log.Error("event file", "err", err)
+	}
+	a.o.Log.Info(e.Event, "vm", e.VM, "id", e.ID, "uplink", e.Uplink, "text", e.Text)
+	a.publish(Change{Event: &e})
+}
+
+// shown is a record as the outside sees it: with the device's link as it is.
+func (a *Agent) shown(r record) vmnetd.Attachment {
+	att := r.Attachment
+	att.IPs, att.Reasons = slices.Concat([]string{}, att.IPs), slices.Concat([]string{}, att.Reasons)
+	att.Changed = false
+	att.Link = "down"
+	link, ok := a.o.Links.ByIndex(r.Ifindex)
+	switch {
+	case r.Ifindex == 0 || !ok || link.Name != r.Ifname:
+		att.Ifindex = 0
+	case link.Up && link.Carrier:
+		att.Link = "up"
+	case link.Up:
+		att.Link = "no-carrier"
+	}
+	if att.Problem == "" {
+		att.Problem = r.Stale
+	}
+	return att
+}
+
+// List implements API.
+func (a *Agent) List(vm string) []vmnetd.Attachment {
+	list := []vmnetd.Attachment{}
+	for _, r := range a.store.of(vm) {
+		list = append(list, a.shown(r))
+	}
+	return list
+}
+
+// Uplinks implements API.
+func (a *Agent) Uplinks() []vmnetd.UplinkState {
+	guests := map[string]int{}
+	for _, r := range a.store.of("") {
+		guests[r.Uplink]++
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := []vmnetd.UplinkState{}
+	for _, spec := range a.cfg.Uplinks {
+		if u, ok := a.uplinks[spec.Name]; ok {
+			u.Guests = guests[spec.Name]
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// Status implements API.
+func (a *Agent) Status() vmnetd.Status {
+	host, _ := os.Hostname()
+	s := vmnetd.Status{
+		Host: host, Version: a.o.Version, Since: a.started, Config: a.o.Config.Name(),
+		Uplinks: a.Uplinks(), Attachments: a.List(""), Problems: []vmnetd.Check{},
+	}
+	a.mu.Lock()
+	s.Accepted = a.cfg.At
+	a.mu.Unlock()
+	s.Problems = append(s.Problems, a.configChecks()...)
+	for _, u := range s.Uplinks {
+		if u.State != "up" {
+			s.Problems = append(s.Problems, vmnetd.Check{Level: vmnetd.LevelFail, Name: "uplink " + u.Name, Text: u.State + ". " + u.Problem, Do: "ip link show " + nameOr(u.Ifname, u.Name)})
+		}
+	}
+	for _, att := range s.Attachments {
+		if att.Phase != vmnetd.Attached || att.Problem != "" {
+			s.Problems = append(s.Problems, problemOf(att))
+		}
+	}
+	slices.SortStableFunc(s.Problems, func(x, y vmnetd.Check) int { return severity(x) - severity(y) })
+	return s
+}
+
+func problemOf(att vmnetd.Attachment) vmnetd.Check {
+	c := vmnetd.Check{Level: vmnetd.LevelFail, Name: att.FullName(), Text: strings.TrimSpace(string(att.Phase) + ": " + att.Problem), Do: "vmnetd show " + att.FullName()}
+	if att.Phase == vmnetd.Attached || att.Phase == vmnetd.Detaching {
+		c.Level = vmnetd.LevelWarn
+	}
+	return c
+}
+
+func severity(c vmnetd.Check) int {
+	return slices.Index([]string{vmnetd.LevelFail, vmnetd.LevelWarn, vmnetd.LevelOK}, c.Level)
+}
+
+func nameOr(name, other string) string {
+	if name == "" {
+		return other
+	}
+	return name
+}
+
+// configChecks is what is wrong with the configuration and the state.
+func (a *Agent) configChecks() []vmnetd.Check {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []vmnetd.Check
+	if a.cfgErr != nil {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: "not in force, what was accepted last runs on: " + a.cfgErr.Error(), Do: "mend it, then  vmnetd check && vmnetd reload"})
+	}
+	if a.edited {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelWarn, Name: "configuration", Text: "edited since it was accepted; what was accepted last runs", Do: "vmnetd reload"})
+	}
+	if a.stateErr != nil {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelWarn, Name: "state", Text: a.stateErr.Error(), Do: "nothing: attachments in use were adopted"})
+	}
+	for _, w := range a.cfg.Warnings {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelWarn, Name: "configuration", Text: w})
+	}
+	return list
+}
+
+// Doctor implements API.
+func (a *Agent) Doctor(ctx context.Context) []vmnetd.Check {
+	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
+	for _, u := range a.Uplinks() {
+		c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: fmt.Sprintf("%s is %s", nameOr(u.Ifname, u.Name), u.State)}
+		if u.State != "up" {
+			c.Level, c.Text, c.Do = vmnetd.LevelFail, c.Text+". "+u.Problem, "ip link show "+nameOr(u.Ifname, u.Name)
+		}
+		list = append(list, c)
+	}
+	if _, err := a.o.Config.Accepted(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: err.Error(), Do: "vmnetd reload"})
+	}
+	return list
+}
+
+// Events implements API.
+func (a *Agent) Events(since time.Time) []vmnetd.Event { return a.journal.since(since) }
