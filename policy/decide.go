@@ -24,6 +24,16 @@ type Decision struct {
 	Second    bool     // the uplink is not the network's first choice
 }
 
+// Decide gives one NIC of one VM what the rules allow and the host has room
+// for. It is pure: the same request and facts give the same decision. The
+// errors are those of the package's doc comment; with an error the Decision
+// holds what was found until then and all of Not, for explain, and must not be
+// carried out.
+func (s *Set) Decide(req vmnetd.Request, f Facts) (Decision, error) {
+	c := s.choose(req, f)
+	return c.d, c.err
+}
+
 // Rejected is an alternative and why it was not taken.
 type Rejected struct {
 	What    string `json:"what"` // "network v100", "mode private", "uplink eno1"

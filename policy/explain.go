@@ -1,8 +1,16 @@
 package policy
 
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+)
+
 // Explanation is what `explain` shows for one network, or why it is denied.
 type Explanation struct {
 	VM       string     `json:"vm"`
+	Where    string     `json:"where,omitempty"` // how the VM was found: "qmp, running"
 	ID       string     `json:"id"`
 	Granted  bool       `json:"granted"`
 	Error    string     `json:"error,omitempty"` // why not
@@ -17,6 +25,7 @@ type Explanation struct {
 	VHost    bool       `json:"vhost"`
 	Rule     string     `json:"rule,omitempty"`
 	Lines    []Line     `json:"lines"` // the chosen, a line each
+	Reasons  []string   `json:"reasons"`
 	Not      []Rejected `json:"not"`
 	Mind     []string   `json:"mind"`
 	ExitCode int        `json:"exit"` // what attach would exit with
@@ -28,4 +37,191 @@ type Line struct {
 	Label string `json:"label"`
 	Value string `json:"value"`
 	From  string `json:"from"`
+}
+
+// Explain is Decide's answer for people: what would be given and why, or why
+// nothing is. On an error it still lists what is open otherwise.
+func (s *Set) Explain(req vmnetd.Request, f Facts) Explanation {
+	c := s.choose(req, f)
+	e := Explanation{
+		VM: c.req.VM, Where: c.where(), ID: c.d.ID, Network: c.d.Network,
+		Lines: c.lines(), Reasons: nonNil(c.d.Reasons), Not: nonNil(c.d.Not), Mind: nonNil(c.d.Mind),
+	}
+	if c.rule != nil {
+		e.Rule = c.rule.At.String()
+	}
+	if c.err != nil {
+		e.Error, e.Next, e.ExitCode = c.err.Error(), vmnetd.NextOf(c.err), vmnetd.ClassOf(c.err).Exit
+		return e
+	}
+	e.Granted, e.Next = true, attachCommand(c.req)
+	e.Uplink, e.Mode, e.Kind = c.d.Uplink, string(c.d.Mode), string(c.d.Mode.Info().Kind)
+	e.MAC, e.MTU, e.VHost = c.d.MAC, c.d.MTU, c.d.VHost
+	if !c.guessed() {
+		e.Queues = c.d.Queues
+	}
+	return e
+}
+
+// ExplainAll explains every network: those open to the VM in the order in which
+// the rules give them, then those that are denied (ExitCode 3). f gives the
+// facts for the network named; req.Network is not looked at.
+func (s *Set) ExplainAll(req vmnetd.Request, f func(network string) Facts) []Explanation {
+	req.Network = ""
+	first := s.choose(req, f(""))
+	if first.verdicts == nil { // nothing that could be explained by network
+		return []Explanation{s.Explain(req, f(""))}
+	}
+	var open, closed []Explanation
+	for _, v := range first.verdicts {
+		req.Network = v.network.Name
+		e := s.Explain(req, f(v.network.Name))
+		e.Not = withoutNetworks(e.Not)
+		if v.open() {
+			open = append(open, e)
+			continue
+		}
+		closed = append(closed, e)
+	}
+	return append(open, closed...)
+}
+
+// withoutNetworks leaves away what has an Explanation of its own.
+func withoutNetworks(not []Rejected) []Rejected {
+	rest := []Rejected{}
+	for _, r := range not {
+		if !strings.HasPrefix(r.What, "network ") {
+			rest = append(rest, r)
+		}
+	}
+	return rest
+}
+
+func (c *choice) where() string {
+	if c.f.VM.Where == "" && c.f.Unknown {
+		return "host not looked at"
+	}
+	return c.f.VM.Where
+}
+
+// guessed says whether the number of queues depends on a VM nobody looked at.
+func (c *choice) guessed() bool {
+	return c.f.Unknown && c.req.Queues == 0 && c.grant.queues.Auto && c.f.VM.VCPUs <= 0
+}
+
+// lines is what was chosen, as far as the choice went.
+func (c *choice) lines() []Line {
+	lines := []Line{}
+	if c.network != nil {
+		lines = append(lines, Line{"network", c.network.Name, c.network.At.String()})
+	}
+	if c.rule != nil {
+		lines = append(lines, Line{"by rule", c.rule.Text, c.rule.At.String()})
+	}
+	if c.err != nil {
+		return lines
+	}
+	lines = append(lines,
+		Line{"uplink", c.d.Uplink, c.uplinkState()},
+		Line{"mode", fmt.Sprintf("%s (%s)", c.d.Mode, c.d.Mode.Info().Kind), c.whyMode(c.modesElsewhere())})
+	if c.grant.mtu != 0 {
+		lines = append(lines, Line{"MTU", fmt.Sprint(c.grant.mtu), c.grant.mtuBy.String()})
+	}
+	return append(lines, Line{"NIC", c.nicLine(), ""})
+}
+
+// modesElsewhere says where the modes are written, unless that line is shown
+// already as the network's.
+func (c *choice) modesElsewhere() string {
+	by := c.grant.modesBy
+	switch {
+	case by.at == c.network.At:
+		return ""
+	case by.at.File == "":
+		return " (" + by.what + ")"
+	}
+	return " (" + by.at.String() + ")"
+}
+
+func (c *choice) uplinkState() string {
+	if c.f.Unknown {
+		return "host not looked at"
+	}
+	state := "up"
+	switch {
+	case !c.on.Up:
+		state = "down"
+	case !c.on.Carrier:
+		state = "no carrier"
+	}
+	switch {
+	case c.on.Path != "" && c.on.Path != c.d.Uplink:
+		state += ", by " + c.on.Path
+	case c.on.Ifname != "" && c.on.Ifname != c.d.Uplink:
+		state += ", is " + c.on.Ifname
+	}
+	return fmt.Sprintf("%s, MTU %d", state, c.on.MTU)
+}
+
+func (c *choice) nicLine() string {
+	mac := fmt.Sprintf("%s (%s)", c.d.MAC, c.d.MACFrom)
+	if c.d.MAC == "" {
+		mac = "MAC derived when it is attached"
+	}
+	queues := fmt.Sprintf("%d queues (%s)", c.d.Queues, c.d.QueuesBy)
+	switch {
+	case c.guessed():
+		queues = fmt.Sprintf("as many queues as vCPUs, at most %d", maxAutoQueues)
+	case c.d.Queues == 1:
+		queues = fmt.Sprintf("1 queue (%s)", c.d.QueuesBy)
+	}
+	line := strings.Join([]string{c.d.ID, mac, queues}, ", ")
+	switch {
+	case c.f.Unknown:
+		return line
+	case c.d.VHost:
+		return line + ", vhost"
+	case c.f.VHostReason != "":
+		return line + ", no vhost: " + c.f.VHostReason
+	}
+	return line + ", no vhost"
+}
+
+func nonNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// attachCommand is what to type to get what was explained.
+func attachCommand(req vmnetd.Request) string {
+	words := []string{"vmnetd", "attach", shellWord(req.VM)}
+	flag := func(name, value string) {
+		if value != "" {
+			words = append(words, name, shellWord(value))
+		}
+	}
+	flag("--network", req.Network)
+	flag("--uplink", req.Uplink)
+	flag("--mode", string(req.Mode))
+	flag("--mac", req.MAC)
+	if req.Queues > 0 {
+		flag("--queues", fmt.Sprint(req.Queues))
+	}
+	flag("--id", req.ID)
+	flag("--via", req.Via)
+	flag("--bus", req.Bus)
+	flag("--addr", req.Addr)
+	return strings.Join(words, " ")
+}
+
+const shellPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/@%+=,"
+
+// shellWord quotes what a shell would not take as one plain word.
+func shellWord(s string) string {
+	if s != "" && strings.Trim(s, shellPlain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -1,0 +1,30 @@
+// Package policy decides which network, uplink, mode, MAC, MTU and queues a
+// NIC of a VM gets, and says why. It is pure: the configuration comes in as a
+// Set, what the host looks like as Facts, and nothing else is read, so that
+// `vmnetd explain --file` decides in CI what the daemon decides on a host.
+//
+// # How a request is decided
+//
+// Rules are read from the first to the last. A rule matches when all its
+// matchers hold and its networks (none given: all) contain the network asked
+// for; the first that matches decides, and where none does the request is
+// denied. A request that names no network gets the first network of the first
+// rule that matches the VM; a deny that is limited to some networks only takes
+// these away, so they are passed over.
+//
+// Keys are merged one by one: the rule beats the network, the network beats the
+// defaults; lists replace. A mode that takes the whole uplink (passthru) counts
+// only where the rule itself lists it.
+//
+// Uplinks with carrier come first, in the network's order, then those without:
+// no carrier is not unfit. On each uplink the modes are tried in order; the
+// first pair that fits the facts is taken.
+//
+// # How it fails
+//
+// vmnetd.ErrInvalid: what was asked for is no VM name, id, mode, MAC or number
+// of queues. vmnetd.ErrNotFound: no such network or uplink, or it is not on
+// this host. vmnetd.ErrDenied: a rule or a network forbids it. vmnetd.ErrBusy:
+// allowed, and nothing fits now. They are checked in this order, except that
+// a network that is not on this host is told only to those who may have it.
+package policy

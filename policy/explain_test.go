@@ -1,0 +1,198 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+var update = flag.Bool("update", false, "write the golden explain texts anew")
+
+type explainCase struct {
+	name  string
+	req   vmnetd.Request
+	facts func(Facts) Facts
+	set   func(*Set)
+	all   bool
+}
+
+func users(name string, us ...User) func(Facts) Facts {
+	return func(f Facts) Facts { return f.with(name, func(u *Uplink) { u.Users = us }) }
+}
+
+var explainCases = []explainCase{
+	{name: "granted", req: vmnetd.Request{VM: "vm2"}},
+	{name: "all flags given", req: vmnetd.Request{VM: "db-1", Network: "lan", Uplink: "lan9", Mode: "private", MAC: "52:54:00:12:34:56", Queues: 2, ID: "net7", Via: "qmp:/run/x y.sock"}},
+	{name: "queues from the rule", req: vmnetd.Request{VM: "dwh-2"}},
+	{name: "passthru that the rule lists", req: vmnetd.Request{VM: "fw-1", Mode: "passthrough"}},
+	{name: "vepa, MTU from the network, vhost missing", req: vmnetd.Request{VM: "101"}, facts: func(f Facts) Facts {
+		f.VHost, f.VHostReason = false, "this kernel has no vhost-net"
+		return f
+	}},
+	{name: "second choice by carrier", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { u.Carrier = false })
+	}},
+	{name: "second choice by a bond mode", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { u.BondMode = "balance-alb" })
+	}},
+	{name: "no carrier anywhere", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		down := func(u *Uplink) { u.Carrier = false }
+		return f.with("wan", down).with("lan9", down)
+	}},
+	{name: "second mode because the first does not fit", req: vmnetd.Request{VM: "101", Network: "storage"}, set: func(s *Set) {
+		s.Rules[4].Grant = Grant{Modes: []vmnetd.Mode{vmnetd.Passthru, vmnetd.Bridge}, ModesAt: at("rules.yaml", 9)}
+	}, facts: users("eno5", tapOf("vm3/net0", vmnetd.Bridge, "52:54:00:00:00:03"))},
+	{name: "denied by a deny rule", req: vmnetd.Request{VM: "quarantine-7"}},
+	{name: "denied because no rule gives the network", req: vmnetd.Request{VM: "vm2", Network: "fw"}},
+	{name: "denied mode", req: vmnetd.Request{VM: "vm2", Mode: "vepa"}},
+	{name: "denied passthru of the network", req: vmnetd.Request{VM: "101", Mode: "passthru"}},
+	{name: "busy with each reason", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		f = f.with("wan", func(u *Uplink) {
+			u.Users = []User{{Ifname: "ipvl0", Kind: "ipvlan", Family: vmnetd.FamilyIpvlan}}
+			u.MAC = derived("net0")
+		})
+		return f.with("lan9", func(u *Uplink) { u.Master, u.MasterBy = "br0", "bridge" })
+	}},
+	{name: "not on this host", req: vmnetd.Request{VM: "vm2", Network: "far"}},
+	{name: "unknown network", req: vmnetd.Request{VM: "vm2", Network: "lam"}},
+	{name: "names that a terminal would act on", req: vmnetd.Request{VM: "quarantine-\u202e7"}, set: func(s *Set) {
+		s.Rules[0].Deny = "see \x1b[31mINC\x1b[0m"
+	}},
+	{name: "a VM name with blanks", req: vmnetd.Request{VM: "my vm's"}},
+	{name: "from a file, host not looked at", req: vmnetd.Request{VM: "vm2"}, facts: func(Facts) Facts { return Facts{Unknown: true} }},
+	{name: "from a shared file that declares no uplinks", req: vmnetd.Request{VM: "vm2"}, set: func(s *Set) { s.Uplinks = nil },
+		facts: func(Facts) Facts { return Facts{Unknown: true} }},
+	{name: "all", req: vmnetd.Request{VM: "101", Network: "lan"}, all: true},
+	{name: "all of a VM that gets nothing", req: vmnetd.Request{VM: "quarantine-7"}, all: true},
+	{name: "all of a name that is none", req: vmnetd.Request{VM: "../x"}, all: true},
+}
+
+func (c explainCase) run() []Explanation {
+	s, f := exampleSet(), exampleFacts()
+	if c.set != nil {
+		c.set(s)
+	}
+	if c.facts != nil {
+		f = c.facts(f)
+	}
+	if c.all {
+		return s.ExplainAll(c.req, func(string) Facts { return f })
+	}
+	return []Explanation{s.Explain(c.req, f)}
+}
+
+func text(t *testing.T, ex []Explanation) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := WriteText(&b, ex, TextOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestExplainReadsAsWrittenDown(t *testing.T) {
+	file := filepath.Join("testdata", "explain.txtar")
+	var got txtar.Archive
+	for _, c := range explainCases {
+		got.Files = append(got.Files, txtar.File{Name: c.name, Data: []byte(text(t, c.run()))})
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(&got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(want.Files) != len(got.Files) {
+		t.Fatalf("%s has %d texts, want %d: run the test with -update and read the difference", file, len(want.Files), len(got.Files))
+	}
+	for i, w := range want.Files {
+		if diff := cmp.Diff(w.Name+"\n"+string(w.Data), got.Files[i].Name+"\n"+string(got.Files[i].Data)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", w.Name, diff)
+		}
+	}
+}
+
+func TestTextKeepsTo80Columns(t *testing.T) {
+	for _, c := range explainCases {
+		for _, line := range strings.Split(text(t, c.run()), "\n") {
+			if n := columns(line); n > 80 && !strings.HasPrefix(line, "next: vmnetd attach") {
+				t.Errorf("%s: %d columns: %s", c.name, n, line)
+			}
+		}
+	}
+}
+
+func TestTextEscapesWhatTerminalsActOn(t *testing.T) {
+	e := Explanation{VM: "\x1b]0;x", Where: "\x1b[1m", Error: "\x07", Next: "\x1b[2J", Network: "\x1b",
+		Lines: []Line{{"\x1b", "\x1b[3m", "\x9b"}}, Not: []Rejected{{"mode \x1b", "\x1b"}}, Mind: []string{"\u202e"}}
+	denied := e
+	denied.ExitCode = 3
+	for _, ex := range [][]Explanation{{e}, {e, denied}} {
+		if got := text(t, ex); strings.ContainsAny(got, "\x1b\x07\u202e\u009b") {
+			t.Errorf("control characters reach the terminal: %q", got)
+		}
+	}
+}
+
+// Scripts iterate over the lists: they are never null.
+func TestJSONListsAreNeverNull(t *testing.T) {
+	for _, c := range explainCases {
+		b, err := json.Marshal(c.run())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte(":null")) || bytes.Equal(b, []byte("null")) {
+			t.Errorf("%s: %s", c.name, b)
+		}
+	}
+}
+
+func TestExplainAllListsOpenNetworksInTheOrderOfTheRules(t *testing.T) {
+	var got []string
+	for _, e := range exampleSet().ExplainAll(vmnetd.Request{VM: "101"}, func(n string) Facts { return exampleFacts() }) {
+		got = append(got, e.Network+"="+map[bool]string{true: "granted", false: e.Error}[e.Granted])
+	}
+	want := []string{"storage=granted", "lan=granted",
+		"far=network far is not on this host: it has none of the network's uplinks (atlantis)",
+		"fw=no rule gives 101/net0 network fw; rule label: {tenant: t1} (rules.yaml:9) gives it storage"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestExplainAllAsksForTheFactsOfEachNetwork(t *testing.T) {
+	asked := map[string]bool{}
+	exampleSet().ExplainAll(vmnetd.Request{VM: "vm2"}, func(n string) Facts {
+		asked[n] = true
+		return exampleFacts()
+	})
+	for _, n := range []string{"lan", "far"} {
+		if !asked[n] {
+			t.Errorf("the facts of network %s were not asked for", n)
+		}
+	}
+}
+
+func TestWidthIsKept(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteText(&b, explainCases[0].run(), TextOptions{Width: 60}); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(b.String(), "\n") {
+		if columns(line) > 60 {
+			t.Errorf("%d columns: %s", columns(line), line)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// trial is one uplink of the network, tried in every mode in question.
+type trial struct {
+	name  string
+	state Uplink
+	modes []modeTrial
+}
+
+type modeTrial struct {
+	mode vmnetd.Mode
+	no   []unfit
+}
+
+// fit is the first mode that fits.
+func (t trial) fit() (vmnetd.Mode, bool) {
+	for _, m := range t.modes {
+		if len(m.no) == 0 {
+			return m.mode, true
+		}
+	}
+	return "", false
+}
+
+// why says why nothing fits: once where it is the same for every mode.
+func (t trial) why() string {
+	var parts []string
+	for _, m := range t.modes {
+		parts = append(parts, joinWhy(m.no))
+	}
+	if len(slices.Compact(slices.Clone(parts))) == 1 {
+		return parts[0]
+	}
+	for i := range parts {
+		parts[i] = fmt.Sprintf("%s: %s", t.modes[i].mode, parts[i])
+	}
+	return strings.Join(parts, "; ")
+}
+
+// choosePlace takes the first uplink, and on it the first mode, that fits.
+func (c *choice) choosePlace() error {
+	c.tryAll()
+	if !slices.ContainsFunc(c.trials, func(t trial) bool { return t.state.Present }) {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "network %s is not on this host: it has none of the network's uplinks (%s)",
+			c.network.Name, listOr(c.network.Uplinks, "none given")).WithNext("vmnetd status shows the uplinks that are here")
+	}
+	candidates := c.candidates()
+	if len(candidates) == 0 {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "uplink %s of network %s is not on this host", c.req.Uplink, c.network.Name).
+			WithNext("leave --uplink away, or see vmnetd status for the uplinks that are here")
+	}
+	for _, t := range candidates {
+		if mode, ok := t.fit(); ok {
+			c.take(t, mode)
+			return nil
+		}
+	}
+	return c.nothingFits(candidates)
+}
+
+func (c *choice) tryAll() {
+	modes := c.grant.modes
+	if c.req.Mode != "" {
+		modes = []vmnetd.Mode{c.req.Mode}
+	}
+	for _, name := range c.network.Uplinks {
+		t := trial{name: name, state: c.state(name)}
+		for _, m := range modes {
+			t.modes = append(t.modes, modeTrial{m, c.unfits(t.name, t.state, m)})
+		}
+		c.trials = append(c.trials, t)
+	}
+}
+
+// state is the uplink as it is now. Where the host was not looked at, those
+// that the configuration declares are taken to be there; all, where it declares
+// none of the network's (a file that many hosts share).
+func (c *choice) state(name string) Uplink {
+	if !c.f.Unknown {
+		return c.f.Uplinks[name]
+	}
+	here := slices.Contains(c.set.Uplinks, name) || !c.declaresAny(c.network)
+	return Uplink{Present: here, Carrier: here, Up: here}
+}
+
+// candidates are the uplinks in question in the order they are preferred: those
+// with carrier, then those without.
+func (c *choice) candidates() []trial {
+	var with, without []trial
+	for _, t := range c.trials {
+		switch {
+		case !t.state.Present || c.req.Uplink != "" && c.req.Uplink != t.name:
+		case t.state.Carrier:
+			with = append(with, t)
+		default:
+			without = append(without, t)
+		}
+	}
+	return append(with, without...)
+}
+
+func (c *choice) take(t trial, mode vmnetd.Mode) {
+	c.on = t.state
+	c.d.Uplink, c.d.Ifname, c.d.Mode = t.name, t.state.Ifname, mode
+	c.d.MTU = c.grant.mtu
+	if c.d.MTU == 0 {
+		c.d.MTU = t.state.MTU
+	}
+	c.d.Second = t.name != c.firstChoice()
+}
+
+// firstChoice is the first uplink of the network that this host is meant to
+// have: networks are shared by hosts that declare different uplinks.
+func (c *choice) firstChoice() string {
+	for _, u := range c.network.Uplinks {
+		if slices.Contains(c.set.Uplinks, u) {
+			return u
+		}
+	}
+	return c.network.Uplinks[0]
+}
+
+func (c *choice) nothingFits(candidates []trial) error {
+	var parts []string
+	next := ""
+	for _, t := range candidates {
+		parts = append(parts, fmt.Sprintf("uplink %s: %s", t.name, t.why()))
+		for _, m := range t.modes {
+			for _, no := range m.no {
+				if next == "" {
+					next = no.fix
+				}
+			}
+		}
+	}
+	if next == "" {
+		next = "vmnetd explain " + shellWord(c.req.VM) + " --all"
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "network %s is open to %s, but nothing fits now: %s",
+		c.network.Name, c.nic(), strings.Join(parts, "; ")).WithNext(next)
+}
