@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what the commands share. Tests replace its functions.
+type app struct {
+	io   stdio
+	json bool
+	dial func(ctx context.Context) (client, error)
+	exec func(path string, argv, env []string) error // replaces the process
+	now  func() time.Time
+
+	// asked is what the daemon goes on with when the command is interrupted,
+	// "" when nothing was asked of it.
+	asked string
+}
+
+func newApp(io stdio) *app {
+	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now}
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	args = append([]string{}, args...) // cobra takes nil for "the arguments of the process"
+	a.json = wantsJSON(args)
+	root := a.root()
+	root.SetArgs(args)
+	err := checkVerb(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
+	return a.finish(ctx, err)
+}
+
+// root is the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "vmnetd",
+		Short:         "Network cards for virtual machines: which VM gets which, and why",
+		Long:          rootHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.PersistentFlags().Bool("json", a.json, "print JSON, errors too")
+	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	root.SetIn(a.io.in)
+	root.SetOut(a.io.out)
+	root.SetErr(a.io.err)
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageTemplate(helpTemplate)
+	root.SetHelpCommand(a.helpCommand())
+	root.AddCommand(
+		a.attachCommand(), a.detachCommand(), a.listCommand(), a.showCommand(), a.explainCommand(),
+		a.execCommand(), a.tapHelperCommand(), a.statusCommand(), a.watchCommand(), a.doctorCommand(),
+		a.serveCommand(), a.checkCommand(), a.reloadCommand(), a.versionCommand(), a.completionCommand(),
+	)
+	root.AddCommand(laterCommands()...)
+	return root
+}
+
+// checkVerb says "unknown command" before flags are looked at, which the
+// unknown command may well have.
+func checkVerb(root *cobra.Command, args []string) error {
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		return nil
+	}
+	root.InitDefaultHelpCmd()
+	found, rest, err := root.Find(args)
+	if err == nil || found != root {
+		return nil
+	}
+	for _, arg := range rest {
+		if !strings.HasPrefix(arg, "-") {
+			return unknownCommand(root, arg)
+		}
+	}
+	return nil
+}
+
+// wantsJSON looks for --json before flags are parsed: errors of parsing are
+// JSON too.
+func wantsJSON(args []string) bool {
+	want := false
+	for _, arg := range args {
+		switch arg {
+		case "--":
+			return want
+		case "--json", "--json=true", "--json=1":
+			want = true
+		case "--json=false", "--json=0":
+			want = false
+		}
+	}
+	return want
+}
+
+// with connects to the daemon for the time of do.
+func (a *app) with(ctx context.Context, do func(client) error) error {
+	c, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.io.out, format, args...) }
+
+// printJSON prints v for a program, readable for people too.
+func (a *app) printJSON(v any) error { return encodeJSON(a.io.out, v, "  ") }
+
+func encodeJSON(w io.Writer, v any, indent string) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // "<" in a sentence stays "<"
+	enc.SetIndent("", indent)
+	return enc.Encode(v)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/policy"
+)
+
+func TestAttachSaysWhatTheVMGotAndWhatToMind(t *testing.T) {
+	got := do(t, &fake{nics: []vmnetd.Attachment{nic("vm1", "net0")}}, "attach", "vm1")
+	want := "vm1/net0: network lan, macvtap bridge on u0 (" + vmnetd.Ifname("vm1", "net0") + "), 52:54:00:00:00:01, 4 queues, vhost; rule /etc/vmnetd/vmnetd.yaml:4\n" +
+		"  mind: this host and vm1 cannot reach each other over macvtap bridge\n"
+	if got.code != 0 || got.out != want || got.err != "" {
+		t.Errorf("got %+v\nwant %s", got, want)
+	}
+}
+
+func TestAttachOfWhatIsThereIsASuccessThatSaysSo(t *testing.T) {
+	one := nic("vm1", "net0")
+	one.Changed = false
+	got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1")
+	if got.code != 0 || !strings.Contains(got.out, "(already so)") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestAttachThatIsNotThereYetFailsWithItsProblem(t *testing.T) {
+	one := nic("vm1", "net0")
+	one.Phase, one.Problem = vmnetd.Pending, "u0 is not on this host now"
+	got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1")
+	if got.code != 1 || !strings.Contains(got.err, "vm1/net0 is pending, not attached: u0 is not on this host now") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestAttachJSONHasEveryFieldOfTheContract(t *testing.T) {
+	got := do(t, &fake{nics: []vmnetd.Attachment{nic("vm1", "net0")}}, "attach", "vm1", "--json")
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(got.out), &fields); err != nil {
+		t.Fatalf("%v in %s", err, got.out)
+	}
+	for _, name := range strings.Fields("id vm network uplink kind mode ifname ifindex mac ips mtu vlan queues vhost vhost_reason via link phase problem rule reasons changed") {
+		if v, ok := fields[name]; !ok || v == nil {
+			t.Errorf("field %s is %v", name, v)
+		}
+	}
+}
+
+func TestEveryFlagOfAttachReachesTheDaemon(t *testing.T) {
+	f := &fake{nics: []vmnetd.Attachment{nic("vm1", "net3")}}
+	got := do(t, f, "attach", "vm1", "--network", "lan", "--uplink", "u0", "--mode", "passthrough", "--mac", "52:54:00:AB:CD:EF",
+		"--queues", "8", "--id", "net3", "--via", "qmp:/run/x/../x/vm1.sock", "--bus", "rp1", "--addr", "0x1")
+	want := vmnetd.Request{
+		VM: "vm1", ID: "net3", Network: "lan", Uplink: "u0", Mode: vmnetd.Passthru, MAC: "52:54:00:ab:cd:ef",
+		Queues: 8, Via: "qmp:/run/x/vm1.sock", Bus: "rp1", Addr: "0x1",
+	}
+	if diff := cmp.Diff(want, f.req); got.code != 0 || diff != "" {
+		t.Errorf("%+v\n%s", got, diff)
+	}
+}
+
+func TestDryRunChangesNothingAndExitsAsAttachWould(t *testing.T) {
+	denied := policy.Explanation{VM: "vm1", Error: "vm1 may not use network dmz", Next: "vmnetd explain vm1 --all", ExitCode: 3}
+	f := &fake{explained: []policy.Explanation{denied}}
+	got := do(t, f, "attach", "vm1", "--network", "dmz", "--dry-run")
+	if got.code != 3 || got.err != "vmnetd: vm1 may not use network dmz\nnext: vmnetd explain vm1 --all\n" {
+		t.Errorf("denied: %+v", got)
+	}
+	f.explained = []policy.Explanation{{VM: "vm1", Granted: true, Network: "lan"}}
+	if got := do(t, f, "attach", "vm1", "--dry-run"); got.code != 0 || !strings.Contains(got.out, "dry run: nothing was changed") {
+		t.Errorf("granted: %+v", got)
+	}
+	if diff := cmp.Diff([]string{"Explain all=false", "Explain all=false"}, f.calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestExplainExitsAsTheDecisionAndIsSilentOnStandardError(t *testing.T) {
+	denied := policy.Explanation{VM: "vm1", Error: "no rule", ExitCode: 3}
+	open := policy.Explanation{VM: "vm1", Granted: true, Network: "lan"}
+	for _, c := range []struct {
+		name string
+		all  []policy.Explanation
+		args []string
+		code int
+	}{
+		{"denied", []policy.Explanation{denied}, nil, 3},
+		{"granted", []policy.Explanation{open}, nil, 0},
+		{"all, one open", []policy.Explanation{denied, open}, []string{"--all"}, 0},
+		{"all, none open", []policy.Explanation{denied, denied}, []string{"--all"}, 3},
+	} {
+		got := do(t, &fake{explained: c.all}, append([]string{"explain", "vm1"}, c.args...)...)
+		if got.code != c.code || got.err != "" || got.out == "" {
+			t.Errorf("%s: %+v, want code %d", c.name, got, c.code)
+		}
+	}
+}
+
+func TestErrorsOfTheDaemonKeepTheirClassAndWords(t *testing.T) {
+	for _, c := range vmnetd.Classes {
+		err := vmnetd.Errorf(c.Err, "it is \x1b[31mso").WithNext("do this")
+		got := do(t, &fake{err: err}, "attach", "vm1")
+		if want := "vmnetd: it is \\x1b[31mso\nnext: do this\n"; got.code != c.Exit || got.err != want || got.out != "" {
+			t.Errorf("%s: %+v", c.Name, got)
+		}
+		got = do(t, &fake{err: err}, "attach", "vm1", "--json")
+		var r report
+		if e := json.Unmarshal([]byte(got.err), &r); e != nil || r != (report{"it is \x1b[31mso", c.Name, "do this"}) || got.code != c.Exit {
+			t.Errorf("%s as JSON: %+v %v", c.Name, got, e)
+		}
+	}
+}
+
+func TestInterruptedAttachSaysThatTheDaemonGoesOn(t *testing.T) {
+	f := &fake{hang: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-f.hang
+		cancel()
+	}()
+	var out, err bytes.Buffer
+	code := testApp(f, &out, &err).run(ctx, []string{"attach", "vm1"})
+	if code != 130 || !strings.Contains(err.String(), "the daemon goes on with the attach") {
+		t.Errorf("exit %d, %s", code, err.String())
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// completionTime is how long a shell waits for the daemon at most.
+const completionTime = time.Second
+
+func (a *app) completionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash | zsh | fish",
+		Short: "Print the completion script of a shell",
+		Example: `  vmnetd completion bash > /etc/bash_completion.d/vmnetd
+  source <(vmnetd completion zsh)`,
+		Args:      takes([]string{"the name of a shell: bash, zsh or fish"}),
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "bash":
+				return cmd.Root().GenBashCompletionV2(a.io.out, true)
+			case "zsh":
+				return cmd.Root().GenZshCompletion(a.io.out)
+			case "fish":
+				return cmd.Root().GenFishCompletion(a.io.out, true)
+			}
+			return usage(cmd, "no completion for %q: bash, zsh and fish there are", args[0])
+		},
+	}
+}
+
+// names gets words from the daemon for the VM in args (none typed yet: "").
+type names func(ctx context.Context, c client, vm string) ([]string, error)
+
+// completion asks the daemon and is silent when it does not answer.
+func (a *app) completion(get names) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		vm := ""
+		if len(args) > 0 {
+			vm = args[0]
+		}
+		var words []string
+		_ = a.with(ctx, func(c client) (err error) {
+			words, err = get(ctx, c, vm)
+			return err
+		})
+		slices.Sort(words)
+		return slices.Compact(words), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func (a *app) completeFlag(cmd *cobra.Command, flag string, get names) {
+	// it fails only for a flag that is not there or was registered already
+	if err := cmd.RegisterFlagCompletionFunc(flag, a.completion(get)); err != nil {
+		panic(err)
+	}
+}
+
+// completeRequestFlags completes what the command has of the request's flags.
+func (a *app) completeRequestFlags(cmd *cobra.Command) {
+	for flag, get := range map[string]names{"network": a.networks, "uplink": a.uplinks, "mode": modeNames, "queues": queueNames, "id": a.ids} {
+		if cmd.Flags().Lookup(flag) != nil {
+			a.completeFlag(cmd, flag, get)
+		}
+	}
+}
+
+func (a *app) completeVM(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completion(vmNames)(cmd, args, word)
+}
+
+func (a *app) completeNIC(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completion(nicNames)(cmd, args, word)
+}
+
+func vmNames(ctx context.Context, c client, _ string) ([]string, error) {
+	return of(ctx, c, "", func(one vmnetd.Attachment) string { return one.VM })
+}
+
+func nicNames(ctx context.Context, c client, _ string) ([]string, error) {
+	return of(ctx, c, "", vmnetd.Attachment.FullName)
+}
+
+func (a *app) ids(ctx context.Context, c client, vm string) ([]string, error) {
+	return of(ctx, c, vm, func(one vmnetd.Attachment) string { return one.ID })
+}
+
+func of(ctx context.Context, c client, vm string, name func(vmnetd.Attachment) string) ([]string, error) {
+	all, err := c.List(ctx, vm)
+	var words []string
+	for _, one := range all {
+		words = append(words, name(one))
+	}
+	return words, err
+}
+
+func (a *app) uplinks(ctx context.Context, c client, _ string) ([]string, error) {
+	all, err := c.Uplinks(ctx)
+	var words []string
+	for _, u := range all {
+		words = append(words, u.Name)
+	}
+	return words, err
+}
+
+// networks are those open to the VM, or in use when none is typed yet.
+func (a *app) networks(ctx context.Context, c client, vm string) ([]string, error) {
+	if vm == "" {
+		return of(ctx, c, "", func(one vmnetd.Attachment) string { return one.Network })
+	}
+	all, err := c.Explain(ctx, vmnetd.Request{VM: vm}, true)
+	var words []string
+	for _, e := range all {
+		if e.Network != "" {
+			words = append(words, e.Network)
+		}
+	}
+	return words, err
+}
+
+func modeNames(context.Context, client, string) ([]string, error)  { return vmnetd.ModeNames(), nil }
+func queueNames(context.Context, client, string) ([]string, error) { return []string{"auto"}, nil }

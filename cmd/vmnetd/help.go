@@ -1,0 +1,53 @@
+package main
+
+import "github.com/spf13/cobra"
+
+const rootHelp = `vmnetd gives VMs their network cards. It decides by rules which VM gets which
+network, makes the device, hands it to the running QEMU, repairs it when the
+host changes, and says why.`
+
+// helpTemplate is shorter than cobra's own: what it does, how to call it,
+// examples, commands, flags.
+const helpTemplate = `{{with or .Long .Short}}{{.}}
+
+{{end}}Usage: {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:
+{{- range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name 11}} {{.Short}}{{end}}{{end}}
+{{- end}}
+
+Flags:
+{{.Flags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
+{{- if .HasAvailableSubCommands}}
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 denied, 4 not found,
+5 the host's state forbids it, 6 daemon not reachable, 125 exec failed before
+QEMU ran, 130 interrupted.
+{{- end}}
+`
+
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show the help of a command",
+		Args:  takes(nil, "COMMAND"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, _, err := cmd.Root().Find(args)
+			if err != nil || target == nil || len(args) > 0 && target == cmd.Root() {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			if target.DisableFlagParsing { // a command of a later version
+				return target.RunE(target, nil)
+			}
+			target.InitDefaultHelpFlag()
+			return target.Help()
+		},
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// serveOptions is where the daemon finds and keeps things.
+type serveOptions struct {
+	config string // main file; conf.d stands beside it
+	state  string // gone at reboot, like the devices it describes
+	lib    string // outlives a reboot: what was accepted last
+	log    *slog.Logger
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Long: `Runs the daemon in the foreground; systemd starts it so. SIGHUP reads the
+configuration again, SIGTERM ends it and leaves every guest connected, a second
+SIGTERM kills it. It logs to the journal when systemd started it, otherwise to
+standard error.`,
+		Example: `  vmnetd serve
+  vmnetd serve --config ./vmnetd.yaml --state-dir /run/try --lib-dir /srv/try`,
+		Args: takes(nil),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.log = newLog(a.io.err, a.json)
+			return serve(cmd.Context(), o)
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&o.config, "config", defaultConfig, "`FILE` to read; drop-ins in conf.d beside it")
+	fs.StringVar(&o.state, "state-dir", "/run/vmnetd", "`DIR` for state and sockets")
+	fs.StringVar(&o.lib, "lib-dir", "/var/lib/vmnetd", "`DIR` for what outlives a reboot")
+	return cmd
+}
+
+// task is one job of the daemon. Run returns nil when ctx ends; any other
+// return ends the daemon.
+type task struct {
+	name  string
+	run   func(ctx context.Context) error
+	ready <-chan struct{} // closed once others may rely on it; nil: at once
+}
+
+// parts is the daemon as wire made it.
+type parts struct {
+	tasks  []task
+	reload func(ctx context.Context) error
+}
+
+func serve(ctx context.Context, o serveOptions) error {
+	p, err := wire(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := p.run(ctx, o.log); err != nil {
+		return err
+	}
+	o.log.Info("stopped, guests stay connected")
+	return nil
+}
+
+// run runs every task until ctx ends or one of them fails.
+func (p parts) run(ctx context.Context, log *slog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, t := range append(p.tasks, p.readyTask(log), p.reloadTask(log)) {
+		group.Go(func() error { return t.runUnder(ctx, log) })
+	}
+	return group.Wait()
+}
+
+// runUnder runs the task; its end is a failure of the daemon unless ctx ended
+// first.
+func (t task) runUnder(ctx context.Context, log *slog.Logger) error {
+	err := t.run(ctx)
+	switch {
+	case ctx.Err() == nil && err == nil:
+		return fmt.Errorf("%s ended by itself", t.name)
+	case ctx.Err() == nil:
+		return fmt.Errorf("%s: %w", t.name, err)
+	case err != nil && !errors.Is(err, ctx.Err()):
+		log.Error("a part of the daemon did not end well", "task", t.name, "error", err)
+	}
+	return nil
+}
+
+// readyTask tells systemd that clients may come once every task is ready, and
+// that the end has begun.
+func (p parts) readyTask(log *slog.Logger) task {
+	return task{name: "ready", run: func(ctx context.Context) error {
+		for _, t := range p.tasks {
+			if t.ready == nil {
+				continue
+			}
+			select {
+			case <-t.ready:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		notify(log, daemon.SdNotifyReady)
+		log.Info("ready")
+		<-ctx.Done()
+		notify(log, daemon.SdNotifyStopping)
+		return nil
+	}}
+}
+
+// reloadTask reads the configuration again at each SIGHUP. A bad one is no
+// reason to end: the running one is kept.
+func (p parts) reloadTask(log *slog.Logger) task {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, unix.SIGHUP)
+	return task{name: "reload", run: func(ctx context.Context) error {
+		defer signal.Stop(hup)
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hup:
+			}
+			notify(log, reloading())
+			if err := p.reload(ctx); err != nil {
+				log.Error("configuration refused, the running one is kept", "error", err)
+			} else {
+				log.Info("configuration reloaded")
+			}
+			notify(log, daemon.SdNotifyReady)
+		}
+	}}
+}
+
+// reloading is what systemd wants of a unit of Type=notify-reload (sd_notify(3)):
+// the time of CLOCK_MONOTONIC in microseconds.
+func reloading() string {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return daemon.SdNotifyReloading
+	}
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/int64(time.Microsecond))
+}
+
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("cannot tell systemd how the daemon is", "error", err)
+	}
+}

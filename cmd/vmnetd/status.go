@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what is wrong, then uplinks and NICs",
+		Example: `  vmnetd status
+  vmnetd status --check || mail -s "vmnetd on $(hostname)" ops@example.org`,
+		Args: takes(nil),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.status(cmd.Context(), check)
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "print problems only, a line each; exit 1 when there are any")
+	return cmd
+}
+
+func (a *app) status(ctx context.Context, check bool) error {
+	return a.with(ctx, func(c client) error {
+		s, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		s.Problems = problems(s)
+		s.Uplinks = append([]vmnetd.UplinkState{}, s.Uplinks...)
+		s.Attachments = allListed(s.Attachments)
+		if check {
+			return a.statusCheck(s.Problems)
+		}
+		if a.json {
+			return a.printJSON(s)
+		}
+		a.printStatus(s)
+		return nil
+	})
+}
+
+func (a *app) statusCheck(found []vmnetd.Check) error {
+	if a.json {
+		if err := a.printJSON(found); err != nil {
+			return err
+		}
+	} else {
+		for _, p := range found {
+			a.printf("%s  %s\n", strings.ToUpper(p.Level), vmnetd.Printable(subject(p)))
+		}
+	}
+	if len(found) > 0 {
+		return &exitError{code: vmnetd.ClassOf(vmnetd.ErrFailed).Exit}
+	}
+	return nil
+}
+
+// problems is what the daemon names, and what NICs and uplinks say of
+// themselves that is not among it.
+func problems(s vmnetd.Status) []vmnetd.Check {
+	all := append([]vmnetd.Check{}, s.Problems...)
+	add := func(name, text, do string) {
+		for _, p := range all {
+			if text == "" || strings.Contains(p.Text, text) {
+				return
+			}
+		}
+		if text != "" {
+			all = append(all, vmnetd.Check{Level: vmnetd.LevelWarn, Name: name, Text: text, Do: do})
+		}
+	}
+	for _, u := range s.Uplinks {
+		add(u.Name, u.Problem, "")
+	}
+	for _, one := range s.Attachments {
+		add(one.FullName(), one.Problem, "vmnetd show "+one.FullName())
+	}
+	return all
+}
+
+// subject is a check's text, begun with what it is about.
+func subject(c vmnetd.Check) string {
+	if c.Name == "" || strings.HasPrefix(c.Text, c.Name) {
+		return c.Text
+	}
+	return c.Name + ": " + c.Text
+}
+
+func (a *app) printStatus(s vmnetd.Status) {
+	a.printf("%s  vmnetd %s, up %s; %s\n", a.io.paint(bold, vmnetd.Printable(s.Host)), vmnetd.Printable(s.Version), span(a.now().Sub(s.Since)), accepted(s))
+	if len(s.Problems) > 0 {
+		a.printf("\n")
+	}
+	for _, p := range s.Problems {
+		a.printProblem(p)
+	}
+	if len(s.Uplinks) > 0 {
+		a.printf("\n")
+		a.printUplinks(s.Uplinks)
+	}
+	a.printf("\n")
+	if len(s.Attachments) == 0 {
+		a.printf("no VM has a NIC of ours; to attach one:  vmnetd attach VM\n")
+		return
+	}
+	a.printNICs(s.Attachments)
+}
+
+func accepted(s vmnetd.Status) string {
+	if s.Accepted.IsZero() {
+		return "no configuration was accepted yet"
+	}
+	return fmt.Sprintf("%s accepted %s", vmnetd.Printable(orElse(s.Config, "configuration")), s.Accepted.Local().Format("2006-01-02 15:04"))
+}
+
+func (a *app) printProblem(p vmnetd.Check) {
+	lines := strings.Split(printableLines(subject(p)), "\n") // a configuration's mistakes have several
+	a.printf("%s\n", a.problem(p.Level, lines[0]))
+	for _, line := range lines[1:] {
+		a.printf("  %s\n", line)
+	}
+	if p.Do != "" {
+		a.printf("  next: %s\n", vmnetd.Printable(p.Do))
+	}
+}
+
+func (a *app) printUplinks(uplinks []vmnetd.UplinkState) {
+	t := table{columns: []column{
+		{name: "UPLINK", flex: true}, {name: "KIND"}, {name: "DEVICE"}, {name: "STATE"}, {name: "MTU", right: true}, {name: "GUESTS", right: true},
+	}}
+	for _, u := range uplinks {
+		t.add(u.Name, u.Kind, u.Ifname, u.State, number(u.MTU), number(u.Guests))
+	}
+	a.writeTable(&t)
+}
+
+func (a *app) printNICs(nics []vmnetd.Attachment) {
+	t := table{columns: []column{
+		{name: "VM", flex: true}, {name: "NIC", flex: true}, {name: "NETWORK", flex: true}, {name: "MODE"},
+		{name: "ON", flex: true}, {name: "QUEUES", right: true}, {name: "STATE"},
+	}}
+	for _, one := range nics {
+		t.add(one.VM, one.ID, one.Network, one.Mode.WithKind(), onUplink(one), strconv.Itoa(one.Queues), stateOf(one))
+	}
+	a.writeTable(&t)
+}
+
+// span is a length of time as people say it: "12 d", "5 h 41 min", "3 s".
+func span(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d d", int(d.Hours())/24)
+}
