@@ -192,7 +192,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 	}
 	a.event(vmnetd.Event{Event: "reloaded", Text: "configuration accepted from " + a.o.Config.Name()})
 	a.refreshUplinks(ctx)
-	a.markStale(ctx)
+	a.markStale()
 	a.reconcileAll(ctx)
 	return nil
 }
@@ -203,24 +203,35 @@ func (a *Agent) config() Config {
 	return a.cfg
 }
 
-// markStale notes at each NIC what the present rules would give it.
-func (a *Agent) markStale(ctx context.Context) {
+// markStale notes at each NIC what the present rules would give it, and waits
+// until that is done.
+func (a *Agent) markStale() {
+	var wg sync.WaitGroup
 	for _, r := range a.store.of("") {
-		if r.Phase != vmnetd.Attached {
-			continue
+		wg.Add(1)
+		if !a.turns.do(r.VM, func(ctx context.Context) { defer wg.Done(); a.markStaleOne(ctx, r.key()) }) {
+			wg.Done()
 		}
-		req := r.Request
-		req.ID = r.ID
-		r.Stale = ""
-		switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, UUID: "", VCPUs: r.Queues}); {
-		case err != nil:
-			r.Stale = "pending: next start: " + err.Error()
-		case differs(d, r):
-			r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
-		}
-		a.store.note(r)
-		a.changed(r, false)
 	}
+	wg.Wait()
+}
+
+func (a *Agent) markStaleOne(ctx context.Context, k key) {
+	r, ok := a.store.get(k)
+	if !ok || r.Phase != vmnetd.Attached {
+		return
+	}
+	req := r.Request
+	req.ID = r.ID
+	r.Stale = ""
+	switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, VCPUs: r.Queues}); {
+	case err != nil:
+		r.Stale = "pending: next start: " + err.Error()
+	case differs(d, r):
+		r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
+	}
+	a.store.note(r)
+	a.changed(r, false)
 }
 
 func differs(d policy.Decision, r record) bool {

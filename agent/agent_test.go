@@ -219,7 +219,7 @@ func TestDetachFailingAtAnyCallEndsClean(t *testing.T) {
 
 // killed runs act and kills the agent at each of its calls; what is on disk at
 // that moment is all that the next start has.
-func killed(t *testing.T, wanted []vmnetd.Request, prepare, act func(*Agent), check func(*host, int)) {
+func killed(t *testing.T, wanted []vmnetd.Request, prepare, act func(*Agent), check func(h *host, k int, onDisk string)) {
 	for _, after := range []bool{false, true} {
 		for k := 1; ; k++ {
 			w := newWorld()
@@ -246,7 +246,7 @@ func killed(t *testing.T, wanted []vmnetd.Request, prepare, act func(*Agent), ch
 				}
 			}
 			h.start()
-			check(h, k)
+			check(h, k, string(frozen))
 			h.halt()
 			if !died {
 				break
@@ -256,7 +256,8 @@ func killed(t *testing.T, wanted []vmnetd.Request, prepare, act func(*Agent), ch
 }
 
 func TestKilledAtAnyCallOfAttachIsCompletedOrUndone(t *testing.T) {
-	killed(t, nil, func(*Agent) {}, func(a *Agent) { _, _ = a.Attach(t.Context(), Caller{}, passthruReq) }, func(h *host, k int) {
+	attach := func(a *Agent) { _, _ = a.Attach(t.Context(), Caller{}, passthruReq) }
+	killed(t, nil, func(*Agent) {}, attach, func(h *host, k int, _ string) {
 		eventually(t, fmt.Sprintf("call %d", k), func() error {
 			if err := h.works("fw1", "net0"); err == nil {
 				return nil
@@ -272,10 +273,10 @@ func TestKilledAtAnyCallOfAttachIsCompletedOrUndone(t *testing.T) {
 func TestKilledAtAnyCallOfDetachIsCompleted(t *testing.T) {
 	prepare := func(a *Agent) { attach(t, a, passthruReq) }
 	detach := func(a *Agent) { _, _ = a.Detach(t.Context(), Caller{}, "fw1", Selector{ID: "net0"}) }
-	killed(t, nil, prepare, detach, func(h *host, k int) {
+	killed(t, nil, prepare, detach, func(h *host, k int, onDisk string) {
 		eventually(t, fmt.Sprintf("call %d", k), func() error {
-			if err := h.works("fw1", "net0"); err == nil && k == 1 {
-				return nil // killed before the wish was written down
+			if onDisk != "" && !strings.Contains(onDisk, `"phase":"detaching"`) && strings.Contains(onDisk, `"phase":"attached"`) {
+				return h.works("fw1", "net0") // killed before the wish was written down
 			}
 			return h.clean("fw1")
 		})

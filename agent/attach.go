@@ -99,8 +99,14 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 	if err := a.o.FP.Hit(failpoint.AttachReply); err != nil {
 		return vmnetd.Attachment{}, a.void(ctx, r, err)
 	}
-	r.Changed = true
-	return r.Attachment, nil
+	return a.justChanged(r), nil
+}
+
+// justChanged is a record as it is answered to the call that changed it.
+func (a *Agent) justChanged(r record) vmnetd.Attachment {
+	att := a.shown(r)
+	att.Changed = true
+	return att
 }
 
 // already finds the attachment that a request asks for: the one of its id, or
@@ -160,7 +166,6 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd
 			return vmnetd.Attachment{}, err
 		}
 	}
-	r.Changed = false
 	return a.shown(r), nil
 }
 

@@ -161,7 +161,6 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
 	}
 	a.retries.done(r.key())
-	r.Attachment = a.shown(r)
 	if was != vmnetd.Attached {
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), r.Uplink, r.Ifname, r.MAC)})
 	}

@@ -33,7 +33,7 @@ func (a *Agent) detach(ctx context.Context, vm string, sel Selector) ([]vmnetd.A
 		if err != nil {
 			return done, err
 		}
-		done = append(done, r.Attachment)
+		done = append(done, a.justChanged(r))
 	}
 	return done, nil
 }
@@ -87,9 +87,8 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	}
 	a.changed(r, false)
 	err := a.teardown(ctx, r)
-	r.Changed = true
 	if err == nil {
-		r.Problem, r.Link = "", "down"
+		r.Problem = ""
 		return r, nil
 	}
 	r.Problem = err.Error()

@@ -74,13 +74,9 @@ func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 }
 
 // deviceChanged shows a device's link, and has a device that is not as it was
-// left looked at.
+// left looked at. It writes nothing: records change in their VM's turn only.
 func (a *Agent) deviceChanged(r record) {
-	if shown := a.shown(r); shown.Link != r.Link {
-		r.Link = shown.Link
-		a.store.note(r)
-		a.changed(r, false)
-	}
+	a.changed(r, false)
 	if r.Phase != vmnetd.Attached {
 		return
 	}

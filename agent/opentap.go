@@ -109,8 +109,7 @@ func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachm
 	token := make([]byte, 32)
 	_, _ = rand.Read(token) // never fails (crypto/rand)
 	a.offers.add(token, r.key(), func() { a.lookAgain(r.VM) })
-	r.Changed = true
-	return r.Attachment, token, nil
+	return a.justChanged(r), token, nil
 }
 
 // Claim implements API.
@@ -177,7 +176,6 @@ func (a *Agent) claimed(ctx context.Context, k key, sent error) (vmnetd.Attachme
 			return vmnetd.Attachment{}, a.void(ctx, r, err)
 		}
 		a.owners.watch(k, *r.Owner)
-		r.Changed = true
-		return r.Attachment, nil
+		return a.justChanged(r), nil
 	}, func() vmnetd.Attachment { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}) })
 }
