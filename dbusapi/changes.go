@@ -1,0 +1,110 @@
+package dbusapi
+
+import (
+	"context"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent"
+)
+
+// changes turns what the agent says into signals, in order. put never blocks
+// the agent; one goroutine (run) sends, and knows what was sent before, so that
+// a signal carries what is new and nothing else.
+type changes struct {
+	emit func(path dbus.ObjectPath, name string, values ...any)
+	sent map[dbus.ObjectPath]properties // run's alone, after seed
+
+	mu      sync.Mutex
+	waiting []agent.Change
+	wake    chan struct{} // one slot
+}
+
+func newChanges(emit func(dbus.ObjectPath, string, ...any)) *changes {
+	return &changes{emit: emit, sent: map[dbus.ObjectPath]properties{}, wake: make(chan struct{}, 1)}
+}
+
+// seed is what is there before the first client can look.
+func (c *changes) seed(attachments []vmnetd.Attachment, uplinks []vmnetd.UplinkState) {
+	for _, a := range attachments {
+		c.sent[attachmentPath(a.VM, a.ID)] = attachmentProps(a)
+	}
+	for _, u := range uplinks {
+		c.sent[uplinkObject(u.Name)] = uplinkProps(u)
+	}
+}
+
+// put copies what it is given: the agent may go on changing its own.
+func (c *changes) put(change agent.Change) {
+	change.Attachment, change.Uplink, change.Event = copyOf(change.Attachment), copyOf(change.Uplink), copyOf(change.Event)
+	c.mu.Lock()
+	c.waiting = append(c.waiting, change)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}
+
+func (c *changes) take() []agent.Change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	taken := c.waiting
+	c.waiting = nil
+	return taken
+}
+
+func (c *changes) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.wake:
+		}
+		for _, change := range c.take() {
+			c.send(change)
+		}
+	}
+}
+
+func (c *changes) send(change agent.Change) {
+	if a := change.Attachment; a != nil {
+		c.object(attachmentPath(a.VM, a.ID), attachIface, attachmentProps(*a), change.Gone)
+	}
+	if u := change.Uplink; u != nil {
+		c.object(uplinkObject(u.Name), uplinkIface, uplinkProps(*u), change.Gone)
+	}
+	if e := change.Event; e != nil {
+		c.emit(rootPath, managerIface+".Event", uint64(max(0, e.Time.UnixMicro())),
+			clean(e.Event), clean(e.VM), clean(e.ID), clean(e.Uplink), clean(e.Text))
+	}
+}
+
+func (c *changes) object(path dbus.ObjectPath, iface string, now properties, gone bool) {
+	before, known := c.sent[path]
+	switch {
+	case gone:
+		delete(c.sent, path)
+		if known {
+			c.emit(rootPath, objectsIface+".InterfacesRemoved", path, []string{iface})
+		}
+		return
+	case !known:
+		c.emit(rootPath, objectsIface+".InterfacesAdded", path, map[string]properties{iface: now})
+	default:
+		if changed := difference(before, now); len(changed) > 0 {
+			c.emit(path, propsIface+".PropertiesChanged", iface, changed, []string{})
+		}
+	}
+	c.sent[path] = now
+}

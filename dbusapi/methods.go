@@ -1,0 +1,156 @@
+package dbusapi
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent"
+)
+
+// methods is every method served, by interface and member.
+func methods() map[string]map[string]method {
+	return map[string]map[string]method{
+		managerIface: {
+			"Attach":   {in: "sa{sv}", action: ActionAttach, run: attach},
+			"Detach":   {in: "oa{sv}", action: ActionAttach, run: detach},
+			"DetachVM": {in: "sa{sv}", action: ActionAttach, run: detachVM},
+			"OpenTap":  {in: "sa{sv}", action: ActionAttach, run: openTap},
+			"Reload":   {action: ActionManageUplinks, run: reload},
+			"Explain":  {in: "sa{sv}", action: ActionRead, run: explain},
+			"List":     {in: "s", run: list},
+			"Uplinks":  {run: uplinks},
+			"Status":   {run: status},
+			"Doctor":   {run: doctor},
+			"Events":   {in: "t", run: events},
+		},
+		objectsIface:    {"GetManagedObjects": {run: getManagedObjects}},
+		introspectIface: {"Introspect": {run: introspectNode}},
+		propsIface: {
+			"Get":    {in: "ss", run: getProperty},
+			"GetAll": {in: "s", run: getAllProperties},
+			"Set":    {in: "ssv", run: setProperty},
+		},
+	}
+}
+
+func (c *call) text(i int) string        { return c.body[i].(string) }
+func (c *call) options(i int) properties { return c.body[i].(properties) }
+
+func (c *call) request() (vmnetd.Request, error) { return decodeRequest(c.text(0), c.options(1)) }
+
+func attach(ctx context.Context, c *call) ([]any, error) {
+	req, err := c.request()
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.s.api.Attach(ctx, c.who.Caller, req)
+	if err != nil {
+		return nil, err
+	}
+	return []any{attachmentPath(a.VM, a.ID), a.Changed}, nil
+}
+
+func detach(ctx context.Context, c *call) ([]any, error) {
+	vm, id, err := attachmentAt(c.body[0].(dbus.ObjectPath))
+	if err != nil {
+		return nil, err
+	}
+	if err := decodeInto(nil, c.options(1)); err != nil {
+		return nil, err
+	}
+	_, err = c.s.api.Detach(ctx, c.who.Caller, vm, agent.Selector{ID: id})
+	return nil, err
+}
+
+func detachVM(ctx context.Context, c *call) ([]any, error) {
+	sel, err := decodeSelector(c.text(0), c.options(1))
+	if err != nil {
+		return nil, err
+	}
+	gone, err := c.s.api.Detach(ctx, c.who.Caller, c.text(0), sel)
+	return array(gone, err)
+}
+
+func openTap(ctx context.Context, c *call) ([]any, error) {
+	req, err := c.request()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.s.fds.wait(ctx); err != nil {
+		return nil, err
+	}
+	a, token, err := c.s.api.OpenTap(ctx, c.who.Caller, req)
+	if err != nil {
+		return nil, err
+	}
+	c.s.fds.issue(token, c.who.UID)
+	return []any{attachmentPath(a.VM, a.ID), token}, nil
+}
+
+func reload(ctx context.Context, c *call) ([]any, error) { return nil, c.s.api.Reload(ctx) }
+
+func explain(ctx context.Context, c *call) ([]any, error) {
+	options := c.options(1)
+	all, isBool := options["all"].Value().(bool)
+	if _, given := options["all"]; given && !isBool {
+		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "option all: must be a boolean")
+	}
+	delete(options, "all")
+	req, err := c.request()
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.s.api.Explain(ctx, c.who.Caller, req, all)
+	return array(found, err)
+}
+
+func list(_ context.Context, c *call) ([]any, error) { return array(c.s.api.List(c.text(0)), nil) }
+
+func uplinks(_ context.Context, c *call) ([]any, error) { return array(c.s.api.Uplinks(), nil) }
+
+func doctor(ctx context.Context, c *call) ([]any, error) { return array(c.s.api.Doctor(ctx), nil) }
+
+func events(_ context.Context, c *call) ([]any, error) {
+	return array(c.s.api.Events(sinceMicro(c.body[0].(uint64))), nil)
+}
+
+func status(_ context.Context, c *call) ([]any, error) {
+	text, err := json.Marshal(c.s.api.Status())
+	return []any{string(text)}, err
+}
+
+// array is a list as JSON: [] when it is empty, never null.
+func array[T any](list []T, err error) ([]any, error) {
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(append([]T{}, list...))
+	return []any{string(text)}, err
+}
+
+func getManagedObjects(_ context.Context, c *call) ([]any, error) { return []any{c.s.managed()}, nil }
+
+func introspectNode(_ context.Context, c *call) ([]any, error) {
+	text, err := describe(c.s.ifaces, c.ifaces, c.children())
+	return []any{text}, err
+}
+
+func getProperty(_ context.Context, c *call) ([]any, error) {
+	v, err := c.property(c.text(0), c.text(1))
+	return []any{v}, err
+}
+
+func getAllProperties(_ context.Context, c *call) ([]any, error) {
+	all, err := c.properties(c.text(0))
+	return []any{all}, err
+}
+
+func setProperty(_ context.Context, c *call) ([]any, error) {
+	if _, err := c.property(c.text(0), c.text(1)); err != nil {
+		return nil, err
+	}
+	return nil, dbus.NewError("org.freedesktop.DBus.Error.PropertyReadOnly", []any{c.text(1) + " cannot be set"})
+}

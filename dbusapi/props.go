@@ -1,0 +1,73 @@
+package dbusapi
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+type properties = map[string]dbus.Variant
+
+// attachmentProps leaves `changed` out: it is said of a call, not of a NIC.
+func attachmentProps(a vmnetd.Attachment) properties {
+	p := structProps(reflect.ValueOf(a))
+	delete(p, "changed")
+	return p
+}
+
+func uplinkProps(u vmnetd.UplinkState) properties { return structProps(reflect.ValueOf(u)) }
+
+// structProps makes a property of each field, by its JSON name.
+func structProps(v reflect.Value) properties {
+	p := make(properties, v.NumField())
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		p[name] = variant(v.Field(i))
+	}
+	return p
+}
+
+// variant writes a field's value: int is i, whatever its size here.
+func variant(v reflect.Value) dbus.Variant {
+	switch v.Kind() {
+	case reflect.String:
+		return dbus.MakeVariant(clean(v.String()))
+	case reflect.Int:
+		return dbus.MakeVariant(int32(v.Int()))
+	case reflect.Slice:
+		list := make([]string, v.Len())
+		for i := range list {
+			list[i] = clean(v.Index(i).String())
+		}
+		return dbus.MakeVariant(list)
+	}
+	return dbus.MakeVariant(v.Interface())
+}
+
+// setAttachment reads attachmentProps back; properties it does not know are a
+// newer daemon's.
+func setAttachment(a *vmnetd.Attachment, p properties) {
+	for name, field := range optionFields(reflect.ValueOf(a).Elem(), "changed") {
+		got := reflect.ValueOf(p[name].Value())
+		switch {
+		case got.Kind() == reflect.Int32 && field.Kind() == reflect.Int:
+			field.SetInt(got.Int())
+		case got.Kind() == field.Kind() && got.CanConvert(field.Type()):
+			field.Set(got.Convert(field.Type()))
+		}
+	}
+}
+
+// difference is what of now is new or other than before.
+func difference(before, now properties) properties {
+	changed := properties{}
+	for name, value := range now {
+		if old, had := before[name]; !had || !reflect.DeepEqual(old.Value(), value.Value()) {
+			changed[name] = value
+		}
+	}
+	return changed
+}
