@@ -470,6 +470,23 @@ func TestExplainWithoutAHostFindsNothingUnfit(t *testing.T) {
 	}
 }
 
+func TestAModeOfALaterVersionNeverFits(t *testing.T) {
+	_, err := oneUplink(vmnetd.L2).Decide(vmnetd.Request{VM: "vm1"}, exampleFacts())
+	if vmnetd.ClassOf(err).Err != vmnetd.ErrBusy || !strings.Contains(err.Error(), "mode l2 is not in this version") {
+		t.Error(err)
+	}
+	if next := vmnetd.NextOf(err); next != "vmnetd explain vm1 --all" {
+		t.Errorf("next %q", next)
+	}
+}
+
+func TestAHostWithoutTheAskedUplinkMayStillShareItsNetwork(t *testing.T) {
+	_, err := exampleSet().Decide(vmnetd.Request{VM: "vm1", Network: "far", Uplink: "atlantis"}, exampleFacts())
+	if vmnetd.ClassOf(err).Err != vmnetd.ErrNotFound || !strings.HasPrefix(err.Error(), "network far is not on this host") {
+		t.Error(err)
+	}
+}
+
 func TestOrdinalsReadAsWords(t *testing.T) {
 	for n, want := range map[int]string{1: "first", 5: "fifth", 6: "6th", 11: "11th"} {
 		if got := ordinal(n); got != want {

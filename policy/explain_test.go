@@ -71,6 +71,18 @@ var explainCases = []explainCase{
 	{name: "from a file, host not looked at", req: vmnetd.Request{VM: "vm2"}, facts: func(Facts) Facts { return Facts{Unknown: true} }},
 	{name: "from a shared file that declares no uplinks", req: vmnetd.Request{VM: "vm2"}, set: func(s *Set) { s.Uplinks = nil },
 		facts: func(Facts) Facts { return Facts{Unknown: true} }},
+	{name: "long names, a path, down", req: vmnetd.Request{VM: "vm2", Network: "a-network-of-many-words"}, set: func(s *Set) {
+		s.Networks = append(s.Networks,
+			Network{Name: "a-network-of-many-words", Uplinks: []string{"wan"}, At: at("/etc/vmnetd/conf.d/20-networks-of-the-whole-site.yaml", 212)},
+			Network{Name: "lan9", At: at("networks.yaml", 7), Uplinks: []string{"lan9"}},
+			Network{Name: "another-network-of-many-words", At: at("networks.yaml", 8), Uplinks: []string{"wan"}},
+			Network{Name: "storage-backup", At: at("networks.yaml", 9), Uplinks: []string{"wan"}})
+		s.Defaults.Modes = []vmnetd.Mode{vmnetd.Bridge}
+		s.Rules[7].Networks = nil
+		s.Rules[7].Text = `vm: ["vm1", "vm2", "vm3", "vm4"], label: {tenant: t1}`
+	}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { u.Up, u.Carrier, u.Path = false, false, "team0 > eno1" })
+	}},
 	{name: "all", req: vmnetd.Request{VM: "101", Network: "lan"}, all: true},
 	{name: "all of a VM that gets nothing", req: vmnetd.Request{VM: "quarantine-7"}, all: true},
 	{name: "all of a name that is none", req: vmnetd.Request{VM: "../x"}, all: true},

@@ -18,7 +18,7 @@ const noModes = "none is configured"
 
 // source is who gave a key its value.
 type source struct {
-	what string // "defaults", "network lan", "the rule", or that nobody did
+	what string // "the default", "network lan", "the rule", or that nobody did
 	at   Pos
 }
 
@@ -47,7 +47,7 @@ type grant struct {
 // neither needs something of the switch nor takes something from the guests.
 func (s *Set) merge(n *Network, r *Rule) grant {
 	g := grant{modes: []vmnetd.Mode{vmnetd.Bridge}, modesBy: source{what: noModes}, queues: Queues{Auto: true}}
-	g.put("defaults", s.Defaults, Pos{})
+	g.put("the default", s.Defaults, Pos{})
 	g.put("network "+n.Name, n.Grant, n.At)
 	g.put("the rule", r.Grant, r.At)
 	if r.Grant.Modes == nil {

@@ -71,7 +71,7 @@ func (s *Set) verdicts(who subject) []verdict {
 	}
 	for i := range s.Rules {
 		r := &s.Rules[i]
-		if !r.matches(who) {
+		if len(all) == len(s.Networks) || !r.matches(who) {
 			continue
 		}
 		for _, name := range s.networksOf(r) {

@@ -119,12 +119,21 @@ func (p *page) value(l Line) {
 		return
 	}
 	value := vmnetd.Printable(l.Value)
-	if valueAt+columns(value)+2 > fromAt {
+	if valueAt+columns(value)+2 > fromAt || p.roomFor(l.From) != fromAt && !strings.Contains(l.From, " ") {
 		p.wrapped(head, valueAt, l.Value)
-		p.wrapped("", fromAt, l.From)
+		p.wrapped("", p.roomFor(l.From), l.From)
 		return
 	}
 	p.wrapped(head+pad(value, fromAt-valueAt), fromAt, l.From)
+}
+
+// roomFor is the column at which a place begins on a line of its own: further
+// left where it would run over the edge.
+func (p *page) roomFor(from string) int {
+	if fromAt+columns(vmnetd.Printable(from)) > p.width {
+		return valueAt
+	}
+	return fromAt
 }
 
 // not writes the table of what was not taken.
