@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // app is what the commands share. Tests replace its functions.
@@ -30,6 +32,8 @@ func newApp(io stdio) *app {
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	out := &output{w: a.io.out}
+	a.io.out = out
 	args = append([]string{}, args...) // cobra takes nil for "the arguments of the process"
 	a.json = wantsJSON(args)
 	root := a.root()
@@ -37,6 +41,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	err := checkVerb(root, args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
+	}
+	if err == nil && out.err != nil {
+		err = vmnetd.Errorf(vmnetd.ErrFailed, "cannot write what there is to say: %w", out.err)
 	}
 	return a.finish(ctx, err)
 }

@@ -80,6 +80,14 @@ func (a *app) completeVM(cmd *cobra.Command, args []string, word string) ([]stri
 	return a.completion(vmNames)(cmd, args, word)
 }
 
+// completeVMNetwork completes "VM [NETWORK]".
+func (a *app) completeVMNetwork(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return a.completion(a.networks)(cmd, args, word)
+	}
+	return a.completeVM(cmd, args, word)
+}
+
 func (a *app) completeNIC(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -123,9 +131,10 @@ func (a *app) networks(ctx context.Context, c client, vm string) ([]string, erro
 		return of(ctx, c, "", func(one vmnetd.Attachment) string { return one.Network })
 	}
 	all, err := c.Explain(ctx, vmnetd.Request{VM: vm}, true)
+	denied := vmnetd.ClassOf(vmnetd.ErrDenied).Exit
 	var words []string
 	for _, e := range all {
-		if e.Network != "" {
+		if e.Network != "" && (e.Granted || e.ExitCode != denied) {
 			words = append(words, e.Network)
 		}
 	}

@@ -38,7 +38,8 @@ must have the NIC's MAC, so name one here and in -device.`,
 		Example: `  qemu-system-x86_64 … \
     -netdev tap,id=n0,helper='vmnetd tap-helper vm1 --mac 52:54:00:00:00:01' \
     -device virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01`,
-		Args: takes([]string{"the name of a VM"}, "NETWORK"),
+		Args:              takes([]string{"the name of a VM"}, "NETWORK"),
+		ValidArgsFunction: a.completeVMNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := setVM(&req, args[0]); err != nil {
 				return err

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/policy"
+)
+
+func TestNamesCompleteFromTheDaemon(t *testing.T) {
+	f := &fake{
+		nics:      []vmnetd.Attachment{nic("vm2", "net1"), nic("vm1", "net0"), nic("vm1", "net1")},
+		uplinks:   []vmnetd.UplinkState{{Name: "u0"}},
+		explained: []policy.Explanation{{Network: "lan", Granted: true}, {Network: "dmz", ExitCode: 5}, {Network: "secret", ExitCode: 3}},
+	}
+	for line, want := range map[string]string{
+		"attach ":               "vm1 vm2",
+		"detach ":               "vm1 vm2",
+		"detach vm1 ":           "",
+		"detach vm1 --id ":      "net0 net1",
+		"show ":                 "vm1/net0 vm1/net1 vm2/net1",
+		"attach vm1 --network ": "dmz lan",
+		"attach vm1 --uplink ":  "u0",
+		"attach vm1 --mode ":    "bridge passthru private vepa",
+		"tap-helper vm1 ":       "dmz lan",
+		"completion ":           "bash zsh fish",
+	} {
+		got := do(t, f, append([]string{"__completeNoDesc"}, strings.Split(line, " ")...)...)
+		lines := strings.Split(strings.TrimSpace(got.out), "\n")
+		words := lines[:len(lines)-1] // the last line is the directive
+		if diff := cmp.Diff(want, strings.Join(words, " ")); diff != "" {
+			t.Errorf("%s: %s\n%+v", line, diff, got)
+		}
+	}
+}
+
+func TestCompletionIsSilentWithoutTheDaemon(t *testing.T) {
+	got := do(t, nil, "__completeNoDesc", "attach", "")
+	if strings.TrimSpace(got.out) != ":4" || strings.Contains(got.err, "not running") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestFlagsOfLaterVersionsDoNotComplete(t *testing.T) {
+	got := do(t, &fake{}, "__completeNoDesc", "attach", "vm1", "--")
+	for _, flag := range laterAttachFlags {
+		if strings.Contains(got.out, "--"+flag+"\n") {
+			t.Errorf("--%s is offered", flag)
+		}
+	}
+	if !strings.Contains(got.out, "--network") {
+		t.Errorf("%+v", got)
+	}
+}
