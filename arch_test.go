@@ -1,0 +1,120 @@
+package vmnetd
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/vmnetd/vmnetd"
+
+// mayImport is the import matrix of ARCHITECTURE.md: what a package, apart from
+// its tests, may import of the project beside the root package and internal/….
+var mayImport = map[string][]string{
+	".":               {},
+	"policy":          {},
+	"tapdev":          {},
+	"uplink":          {},
+	"hypervisor":      {},
+	"agent":           {"policy", "uplink", "tapdev", "hypervisor"},
+	"agent/agenttest": {"agent", "policy", "uplink", "tapdev", "hypervisor"},
+	"dbusapi":         {"agent", "policy", "uplink", "tapdev", "hypervisor"},
+	"config":          {"agent", "policy", "uplink", "tapdev", "hypervisor"},
+	"cmd/vmnetd":      {"agent", "policy", "uplink", "tapdev", "hypervisor", "dbusapi", "config"},
+}
+
+// onlyIn is who may import a library, with the reason.
+var onlyIn = map[string]struct {
+	packages []string
+	why      string
+}{
+	"github.com/goccy/go-yaml":        {[]string{"config"}, "the rest sees clean types, never YAML"},
+	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "uplink"}, "the rest sees links as rtnl.Link"},
+	"github.com/godbus/dbus/v5":       {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
+	"github.com/digitalocean/go-qemu": {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
+	"github.com/spf13/cobra":          {[]string{"cmd/vmnetd"}, "the command line is a front end"},
+}
+
+type imports struct {
+	folder string
+	file   string
+	test   bool
+	paths  []string
+}
+
+func allImports(t *testing.T) []imports {
+	t.Helper()
+	var list []imports
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "packaging" || path == "bin" || path == "dist") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		in := imports{folder: filepath.ToSlash(filepath.Dir(path)), file: path, test: strings.HasSuffix(path, "_test.go")}
+		for _, spec := range f.Imports {
+			p, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			in.paths = append(in.paths, p)
+		}
+		list = append(list, in)
+		return nil
+	})
+	if err != nil || len(list) < 10 {
+		t.Fatalf("found %d files, %v", len(list), err)
+	}
+	return list
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	for _, in := range allImports(t) {
+		for _, path := range in.paths {
+			rel, ours := strings.CutPrefix(path, module+"/")
+			if !ours || in.test {
+				continue
+			}
+			internal := strings.HasPrefix(rel, "internal/")
+			switch allowed, known := mayImport[in.folder]; {
+			case strings.HasPrefix(in.folder, "internal/testkit"), in.folder == "internal/demo":
+				// test beds may use what they test
+			case strings.HasPrefix(in.folder, "internal/"):
+				if !internal {
+					t.Errorf("%s imports %s: internal packages import only the root package and each other", in.file, rel)
+				}
+			case !known:
+				t.Errorf("%s: the folder %s is not in the import matrix", in.file, in.folder)
+			case internal && (strings.HasPrefix(rel, "internal/testkit") || in.folder == "."):
+				t.Errorf("%s imports %s", in.file, rel)
+			case !internal && !slices.Contains(allowed, rel):
+				t.Errorf("%s imports %s: %s may import %v", in.file, rel, in.folder, allowed)
+			}
+		}
+	}
+}
+
+func TestLibrariesStayWhereTheyBelong(t *testing.T) {
+	for _, in := range allImports(t) {
+		for _, path := range in.paths {
+			for library, rule := range onlyIn {
+				if (path == library || strings.HasPrefix(path, library+"/")) && !in.test && !slices.Contains(rule.packages, in.folder) {
+					t.Errorf("%s imports %s: only %v may: %s", in.file, path, rule.packages, rule.why)
+				}
+			}
+		}
+	}
+}
