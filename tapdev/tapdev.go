@@ -2,9 +2,15 @@ package tapdev
 
 import (
 	"net"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
+
+// MaxQueues is how many queues one device has (MAX_TAP_QUEUES,
+// include/linux/if_tap.h).
+const MaxQueues = 256
 
 // Spec is a tap device to be.
 type Spec struct {
@@ -15,10 +21,11 @@ type Spec struct {
 	Mode   vmnetd.Mode
 	MAC    net.HardwareAddr
 	MTU    int // bytes; 0: the lower device's
-	Queues int // queue pairs, 1 to 256 (MAX_TAP_QUEUES, include/linux/if_tap.h)
+	Queues int // queue pairs, 1 to MaxQueues
 }
 
-// Device is a tap device of ours as the kernel has it.
+// Device is a tap device of ours as the kernel has it. One without VM and ID
+// is half made: whoever made it ended before it was marked.
 type Device struct {
 	VM      string
 	ID      string
@@ -30,5 +37,72 @@ type Device struct {
 	MTU     int
 	Queues  int
 	Up      bool
-	Rdev    uint64 // device number of its character device, linux/kdev_t.h
+	Rdev    uint64 // device number of its character device, linux/kdev_t.h; 0 where it was not asked for
+}
+
+func (s Spec) check() error {
+	invalid := func(format string, args ...any) error {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, format, args...)
+	}
+	switch {
+	case s.Queues < 1 || s.Queues > MaxQueues:
+		return invalid("%d queues asked for; a %s has 1 to %d", s.Queues, kind, MaxQueues)
+	case s.Mode.Info().Kind != vmnetd.Macvtap:
+		return invalid("mode %q is no mode of a %s", s.Mode, kind)
+	case s.MTU < 0:
+		return invalid("MTU %d is below 0", s.MTU)
+	}
+	if _, err := vmnetd.ParseMAC(s.MAC.String()); err != nil {
+		return err
+	}
+	if err := vmnetd.CheckVMName(s.VM); err != nil {
+		return err
+	}
+	if err := vmnetd.CheckID(s.ID); err != nil {
+		return err
+	}
+	return checkIfname(s.Ifname)
+}
+
+// checkIfname takes names with our prefix that nothing interprets: the kernel
+// expands "%d" (net/core/dev.c, dev_alloc_name) and allows escape sequences.
+func checkIfname(name string) error {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.-", r)
+	}
+	switch {
+	case len(name) > vmnetd.MaxIfname:
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "device name %q is longer than %d characters", name, vmnetd.MaxIfname)
+	case !strings.HasPrefix(name, vmnetd.IfnamePrefix):
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "device name %q does not begin with %s", name, vmnetd.IfnamePrefix)
+	case strings.ContainsFunc(name, odd):
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "device name %q has other characters than letters, digits, '_', '.' and '-'", name)
+	}
+	return nil
+}
+
+// device reads a link as a device of ours. ok is false for a foreign one.
+func device(l rtnl.Link) (d Device, ok bool) {
+	if l.Kind != kind || !strings.HasPrefix(l.Name, vmnetd.IfnamePrefix) {
+		return Device{}, false
+	}
+	vm, id, marked := vmnetd.ParseAlias(l.Alias)
+	if !marked && (l.Alias != "" || l.Group != Group) {
+		return Device{}, false
+	}
+	return Device{
+		VM: vm, ID: id, Ifname: l.Name, Ifindex: l.Index, Lower: l.Lower, Mode: vmnetd.Mode(l.Mode),
+		MAC: l.MAC, MTU: l.MTU, Queues: l.Queues, Up: l.Up,
+	}, true
+}
+
+// halfMade says that the device never got its mark.
+func (d Device) halfMade() bool { return d.VM == "" }
+
+// fullName names the device to people: by its VM and NIC where it has them.
+func (d Device) fullName() string {
+	if d.halfMade() {
+		return d.Ifname
+	}
+	return vmnetd.Printable(vmnetd.FullName(d.VM, d.ID)) + " (" + d.Ifname + ")"
 }

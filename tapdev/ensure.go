@@ -1,0 +1,197 @@
+package tapdev
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/undo"
+)
+
+// undoTime bounds what is taken back after the caller's context has ended.
+const undoTime = 10 * time.Second
+
+// Ensure makes the device, or takes the one of that VM and id that is there,
+// and reads back every attribute. A new device is down; one that was there is
+// left up if it is up. A device with other properties is vmnetd.ErrBusy, and
+// so is a foreign one of that name. When it fails, what it made is gone again,
+// and in passthru the lower device has its own MAC back.
+func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
+	if err := spec.check(); err != nil {
+		return Device{}, err
+	}
+	lower, err := h.conn.LinkByIndex(ctx, spec.Lower)
+	if err != nil {
+		return Device{}, err
+	}
+	if spec.MTU > lower.MTU {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "MTU %d of %s is larger than %d of %s", spec.MTU, vmnetd.FullName(spec.VM, spec.ID), lower.MTU, lower.Name).
+			WithNext(fmt.Sprintf("ask for at most %d, or raise the MTU of %s", lower.MTU, lower.Name))
+	}
+	there, err := h.conn.LinkByName(ctx, spec.Ifname)
+	switch {
+	case errors.Is(err, vmnetd.ErrNotFound):
+		return h.create(ctx, spec, lower)
+	case err != nil:
+		return Device{}, err
+	}
+	return h.adopt(ctx, spec, lower, there)
+}
+
+// create makes the device and takes it back when anything fails.
+func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (dev Device, err error) {
+	var back undo.Stack
+	defer func() { err = errors.Join(err, back.Run()) }()
+	if spec.Mode == vmnetd.Passthru {
+		back.Add(func() error { return h.takeBackMAC(ctx, lower) })
+	}
+	if err := h.conn.Create(ctx, macvtap(spec)); err != nil {
+		return Device{}, h.whyNotCreated(ctx, spec, lower, err)
+	}
+	back.Add(func() error { return h.takeBack(ctx, spec.Ifname) })
+	if err := h.fail.Hit(failpoint.TapCreated); err != nil {
+		return Device{}, err
+	}
+	link, err := h.conn.LinkByName(ctx, spec.Ifname)
+	if err != nil {
+		return Device{}, err
+	}
+	mark := rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.Alias(vmnetd.Alias(spec.VM, spec.ID))}}
+	if err := h.conn.Set(ctx, mark); err != nil {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot mark %s as ours: %w", link.Name, err)
+	}
+	if err := h.fail.Hit(failpoint.TapMarked); err != nil {
+		return Device{}, err
+	}
+	dev, err = h.finish(ctx, spec, link.Index)
+	if err != nil {
+		return Device{}, err
+	}
+	back.Forget()
+	return dev, nil
+}
+
+// adopt takes the device that has the name: ours with the same properties as
+// it is, a half-made one by making it anew.
+func (h *Host) adopt(ctx context.Context, spec Spec, lower, there rtnl.Link) (Device, error) {
+	dev, ours := device(there)
+	switch {
+	case !ours || there.Name != spec.Ifname:
+		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "the name %s is taken by a device that is not ours (%s %s)", spec.Ifname, kindName(there.Kind), there.Name).
+			WithNext("see  ip -d link show " + spec.Ifname)
+	case dev.halfMade():
+		if err := h.discard(ctx, dev); err != nil {
+			return Device{}, err
+		}
+		return h.create(ctx, spec, lower)
+	}
+	asked := spec
+	if spec.Mode == vmnetd.Passthru && !there.Up {
+		asked.MAC = there.MAC // its maker may have ended before giving it its own
+	}
+	if err := differs(asked, there); err != nil {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there with other properties: %w", dev.fullName(), err).
+			WithNext("detach it first, or ask for what it has")
+	}
+	dev, err := h.finish(ctx, spec, there.Index)
+	if err != nil {
+		return Device{}, errors.Join(err, h.takeBackMAC(ctx, lower))
+	}
+	return dev, nil
+}
+
+// discard removes a half-made device, which nobody was given yet.
+func (h *Host) discard(ctx context.Context, dev Device) error {
+	pids, _, err := h.Holders(ctx, dev)
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s has no mark of ours and process %d holds it", dev.Ifname, pids[0]).
+			WithNext("end that process, or delete the device")
+	}
+	return h.Remove(ctx, dev)
+}
+
+// finish strips a marked device of what the host's stack would do on it and
+// reads everything back. On a finished device it changes nothing.
+func (h *Host) finish(ctx context.Context, spec Spec, index int) (Device, error) {
+	link, err := h.conn.LinkByIndex(ctx, index)
+	if err != nil {
+		return Device{}, err
+	}
+	if err := h.harden(ctx, link); err != nil {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot prepare %s: %w", link.Name, err)
+	}
+	if !bytes.Equal(link.MAC, spec.MAC) { // passthru: this is the lower device's MAC too
+		if err := h.conn.Set(ctx, rtnl.Change{Index: index, Attrs: []rtnl.Attr{rtnl.MAC(spec.MAC)}}); err != nil {
+			return Device{}, h.whyNoMAC(link, spec, err)
+		}
+	}
+	link, err = h.conn.LinkByIndex(ctx, index)
+	if err != nil {
+		return Device{}, err
+	}
+	if err := verify(spec, link); err != nil {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "the kernel made %s otherwise than asked: %w", link.Name, err)
+	}
+	dev, _ := device(link)
+	dev.Rdev, err = h.rdev(link)
+	return dev, err
+}
+
+// harden keeps the host's stack off the device. It would answer on it as soon
+// as it is up, with a link-local address made from the guest's MAC. Multicast
+// is taken whole, because the filter of a macvtap hears of the host's groups
+// and not of the guest's: a guest's static IPv6 address gets no packet without.
+func (h *Host) harden(ctx context.Context, link rtnl.Link) error {
+	ch := rtnl.Change{Index: link.Index}
+	if !link.AllMulti {
+		ch.Flags, ch.Mask = unix.IFF_ALLMULTI, unix.IFF_ALLMULTI
+	}
+	if link.Group != Group {
+		ch.Attrs = append(ch.Attrs, rtnl.Group(Group))
+	}
+	if link.Inet6 && !link.AddrGenNone {
+		ch.Attrs = append(ch.Attrs, rtnl.AddrGenNone())
+	}
+	if ch.Mask != 0 || ch.Attrs != nil {
+		if err := h.conn.Set(ctx, ch); err != nil {
+			return err
+		}
+	}
+	if !link.IPv6 {
+		return nil
+	}
+	return h.disableIPv6(link.Name)
+}
+
+// takeBack deletes what create made, by name: nobody else made a device of
+// that name since, and the index may not be known yet.
+func (h *Host) takeBack(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	err := h.conn.DeleteName(ctx, name)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+// takeBackMAC gives the lower device the MAC again that it had before.
+func (h *Host) takeBackMAC(ctx context.Context, before rtnl.Link) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	now, err := h.conn.LinkByIndex(ctx, before.Index)
+	if err != nil || bytes.Equal(now.MAC, before.MAC) {
+		return nil // gone, or never changed
+	}
+	return h.RestoreMAC(ctx, before.Index, before.MAC)
+}

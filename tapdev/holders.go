@@ -1,0 +1,91 @@
+package tapdev
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// Holders finds the processes that hold a queue of the device open, this one
+// included. complete is false when some process could not be searched: looking
+// into one of another user takes CAP_SYS_PTRACE. A device that has gone is held
+// by nobody: the descriptors that are left reach nothing.
+func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bool, err error) {
+	link, err := h.current(ctx, dev)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil, true, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	rdev, err := h.rdev(link)
+	if err != nil {
+		return nil, false, err
+	}
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, false, vmnetd.Errorf(vmnetd.ErrFailed, "cannot list the processes: %w", err)
+	}
+	complete = true
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return pids, false, ctx.Err()
+		}
+		holds, searched := holdsDevice(pid, rdev)
+		complete = complete && searched
+		if holds {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, complete, nil
+}
+
+// holdsDevice looks through one process's descriptors.
+func holdsDevice(pid int, rdev uint64) (holds, searched bool) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, ended(err)
+	}
+	searched = true
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		target, err := os.Readlink(path)
+		if err != nil {
+			searched = searched && ended(err)
+			continue
+		}
+		if !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
+			continue
+		}
+		// Not stat(2): that waits for the server of a network file system, for
+		// ever when it is away.
+		var st unix.Statx_t
+		err = unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+		if err != nil {
+			searched = searched && ended(err)
+			continue
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Mkdev(st.Rdev_major, st.Rdev_minor) == rdev {
+			return true, true
+		}
+	}
+	return false, searched
+}
+
+// ended says that a process or a descriptor went away under the search, which
+// leaves nothing unsearched.
+func ended(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}

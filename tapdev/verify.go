@@ -1,0 +1,58 @@
+package tapdev
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+)
+
+// differs says in which property that cannot be changed under a guest a device
+// is not what is asked for; nil when in none.
+func differs(spec Spec, l rtnl.Link) error {
+	switch {
+	case l.Kind != kind:
+		return fmt.Errorf("kind %s, not %s", kindName(l.Kind), kind)
+	case l.Alias != vmnetd.Alias(spec.VM, spec.ID):
+		return fmt.Errorf("it belongs to %s", vmnetd.Printable(l.Alias))
+	case l.Lower != spec.Lower || !l.LowerHere:
+		return fmt.Errorf("it stands on the device with index %d, not %d", l.Lower, spec.Lower)
+	case l.Mode != string(spec.Mode):
+		return fmt.Errorf("mode %s, not %s", l.Mode, spec.Mode)
+	case !bytes.Equal(l.MAC, spec.MAC):
+		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.MAC)
+	case l.Queues != spec.Queues:
+		return fmt.Errorf("%d queues, not %d", l.Queues, spec.Queues)
+	case spec.MTU != 0 && l.MTU != spec.MTU:
+		return fmt.Errorf("MTU %d, not %d", l.MTU, spec.MTU)
+	}
+	return nil
+}
+
+// verify says what of a finished device is not as it has to be.
+func verify(spec Spec, l rtnl.Link) error {
+	if err := differs(spec, l); err != nil {
+		return err
+	}
+	switch {
+	case l.Name != spec.Ifname:
+		return fmt.Errorf("it is named %s", l.Name)
+	case l.Group != Group:
+		return fmt.Errorf("group %d, not %d", l.Group, Group)
+	case !l.AllMulti:
+		return fmt.Errorf("allmulticast is off")
+	case l.Inet6 && !l.AddrGenNone:
+		return fmt.Errorf("IPv6 would make an address on it")
+	case l.IPv6:
+		return fmt.Errorf("IPv6 is on")
+	}
+	return nil
+}
+
+func kindName(kind string) string {
+	if kind == "" {
+		return "device"
+	}
+	return kind
+}
