@@ -1,0 +1,32 @@
+// Package hypervisor hands NICs to running QEMUs over QMP: it finds a VM by
+// its socket, plugs and unplugs virtio NICs on tap queues that somebody else
+// opened, and tells when a VM comes or goes.
+//
+// # The socket is not ours alone
+//
+// A QMP socket serves one client at a time, and other programs (Proxmox, a
+// backup, an operator's script) use the same one; some of them give up after
+// 3 s. So every operation connects, does what it has to, and disconnects:
+// nothing holds a socket over 1 s as long as QEMU itself answers. Two things
+// happen on a connection that is kept open for more than the commands:
+//
+//   - Unplug waits on its connection for DEVICE_DELETED, because QEMU sends
+//     events only to who is connected, but for Limits.Eject (0.8 s) at the
+//     most. A guest that takes longer is left alone: the caller gets
+//     ErrEjecting and comes back, and then the device list tells.
+//   - Undoing a device_add waits in the same way, within the same second.
+//
+// Beyond the second goes only a QEMU that is frozen or overloaded: each command
+// has Limits.Command, and nobody else could talk to such a QEMU either.
+//
+// Watching needs no QMP at all: inotify tells that a socket came, and a pidfd
+// that its QEMU went.
+//
+// # Files
+//
+// transport.go is the connection (it implements go-qemu's qmp.Monitor), node.go
+// and peer.go say whose socket it is, holder.go who else holds it, find.go
+// and pattern.go look VMs up, place.go, plug.go, netdev.go and unplug.go are the
+// handover, watch.go and inotify.go see VMs come and go, qemuargs.go reads a
+// QEMU command line.
+package hypervisor

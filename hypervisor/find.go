@@ -1,0 +1,190 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+const viaQMP = "qmp"
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// socketOf reads via: "" or "qmp" (by the patterns: path is ""), "qmp:SOCKET".
+func socketOf(via string) (path string, err error) {
+	if via == "" || via == viaQMP {
+		return "", nil
+	}
+	path, ok := strings.CutPrefix(via, viaQMP+":")
+	if !ok || !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return "", vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no way to a VM", via).
+			WithNext("write qmp, or qmp:SOCKET with the socket's absolute path")
+	}
+	return path, nil
+}
+
+// Allowed says whether a user may name a VM's socket that way: root any, others
+// (vmnetd.ErrDenied) only one that the configured patterns cover. Whoever
+// may choose the socket chooses who gets the queues.
+func (q *QMP) Allowed(uid uint32, via string) error {
+	path, err := socketOf(via)
+	if err != nil || path == "" || uid == 0 {
+		return err
+	}
+	patterns, _ := q.config()
+	for _, p := range patterns {
+		if p.covers(path) {
+			return nil
+		}
+	}
+	return vmnetd.Errorf(vmnetd.ErrDenied, "only root may name a socket outside of the configured directories, and %s is outside", path).
+		WithNext("leave --via out, or have the directory added to hypervisors: qmp: sockets:")
+}
+
+// openSocket opens a socket's node; no link is followed beneath a configured
+// directory.
+func (q *QMP) openSocket(path string) (*node, error) {
+	patterns, _ := q.config()
+	for _, p := range patterns {
+		if rel, ok := p.beneath(path); ok && p.covers(path) {
+			return openNode(p.dir, rel)
+		}
+	}
+	return openNode(filepath.Dir(path), filepath.Base(path))
+}
+
+// Find looks a VM up by name. vmnetd.ErrNotFound: none of the sockets exists and
+// answers in that name.
+func (q *QMP) Find(ctx context.Context, name, via string) (VM, error) {
+	if err := vmnetd.CheckVMName(name); err != nil {
+		return VM{}, err
+	}
+	explicit, err := socketOf(via)
+	if err != nil {
+		return VM{}, err
+	}
+	paths := q.candidates(name, explicit)
+	if len(paths) == 0 {
+		return VM{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no VM %s: no socket patterns are configured", vmnetd.Printable(name)).
+			WithNext("add to the configuration: hypervisors: {qmp: {sockets: [/run/vmnetd/qmp/{vm}.sock]}}")
+	}
+	var tried []string
+	for _, path := range paths {
+		vm, err := q.look(ctx, name, path)
+		if err == nil {
+			return vm, nil
+		}
+		if !errors.Is(err, vmnetd.ErrNotFound) {
+			return VM{}, err
+		}
+		tried = append(tried, err.Error())
+	}
+	return VM{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no VM %s: %s", vmnetd.Printable(name), strings.Join(tried, "; ")).
+		WithNext("start QEMU with -qmp unix:" + paths[0] + ",server=on,wait=off")
+}
+
+func (q *QMP) candidates(name, explicit string) []string {
+	if explicit != "" {
+		return []string{explicit}
+	}
+	patterns, _ := q.config()
+	var paths []string
+	for _, p := range patterns {
+		paths = append(paths, p.path(name))
+	}
+	return paths
+}
+
+// look asks one socket who it is.
+func (q *QMP) look(ctx context.Context, name, path string) (VM, error) {
+	l, err := q.connect(ctx, name, path)
+	if err != nil {
+		return VM{}, notHere(path, err)
+	}
+	defer l.close()
+	vm, err := l.describe(ctx)
+	if err != nil {
+		return VM{}, q.explain(l, err)
+	}
+	return vm, nil
+}
+
+// notHere makes vmnetd.ErrNotFound of an error that says that no QEMU is there.
+func notHere(path string, err error) error {
+	switch {
+	case errors.Is(err, ErrClosed):
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s: QEMU went away", path)
+	case nobodyThere(err):
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s: %w", path, cause(err))
+	}
+	return err
+}
+
+// cause is the last error of a chain: "no such file or directory", without
+// the path that is printed already.
+func cause(err error) error {
+	for errors.Unwrap(err) != nil {
+		err = errors.Unwrap(err)
+	}
+	return err
+}
+
+func (l *link) describe(ctx context.Context) (VM, error) {
+	vm := VM{Name: l.vm, Via: viaQMP + ":" + l.path, Socket: l.path, PID: l.pid, Instance: l.instance}
+	var who struct{ Name string }
+	if err := l.Do(ctx, "query-name", nil, &who); err != nil {
+		return vm, err
+	}
+	if who.Name != "" && who.Name != l.vm && l.args.ID != l.vm {
+		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.Name), vmnetd.Printable(l.vm))
+	}
+	var uuid struct{ UUID string }
+	if err := l.Do(ctx, "query-uuid", nil, &uuid); err != nil {
+		return vm, err
+	}
+	if strings.Trim(uuid.UUID, "0-") != "" {
+		vm.UUID = uuid.UUID
+	}
+	var status struct{ Running bool }
+	if err := l.Do(ctx, "query-status", nil, &status); err != nil {
+		return vm, err
+	}
+	vm.Running = status.Running
+	var cpus []struct{}
+	if err := l.Do(ctx, "query-cpus-fast", nil, &cpus); err != nil {
+		return vm, err
+	}
+	vm.VCPUs = len(cpus)
+	return vm, nil
+}
+
+// explain turns what went wrong on a connection into what an operator reads.
+func (q *QMP) explain(l *link, err error) error {
+	var told *vmnetd.Error
+	name := vmnetd.Printable(l.vm)
+	switch {
+	case errors.As(err, &told):
+		return err
+	case errors.Is(err, errNoReply) && l.pid != 0 && stopped(l.pid):
+		return frozen(l)
+	case errors.Is(err, errNoReply):
+		return vmnetd.Errorf(vmnetd.ErrFailed, "VM %s: %w; QEMU is frozen or overloaded", name, err).
+			WithNext("see whether the QEMU behind " + l.path + " still runs")
+	case errors.Is(err, ErrClosed):
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "QEMU of VM %s went away: %w", name, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("VM %s: %w", name, err)
+	}
+	var refused *Error
+	if errors.As(err, &refused) {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "QEMU of VM %s refused: %w", name, err)
+	}
+	return vmnetd.Errorf(vmnetd.ErrFailed, "VM %s: %w", name, err)
+}
+
+func utoa(n uint64) string { return strconv.FormatUint(n, 10) }

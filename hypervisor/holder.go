@@ -1,0 +1,177 @@
+package hypervisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/vmnetd/vmnetd"
+	"golang.org/x/sys/unix"
+)
+
+// holder is the process that is connected to a socket.
+type holder struct {
+	pid     int
+	program string
+}
+
+func (h holder) String() string {
+	return fmt.Sprintf("process %d (%s)", h.pid, vmnetd.Printable(h.program))
+}
+
+// errNoHolder: the kernel shows the unix sockets of one network namespace, so a
+// QEMU that runs in another one is not seen.
+var errNoHolder = errors.New("who holds it could not be found")
+
+// findHolder finds the process at the other end of the connection that QEMU
+// serves. SO_PEERCRED cannot tell, it is asked from the client's side; sock_diag
+// lists, for each accepted socket, the node it was accepted on and its peer.
+func findHolder(n *node) (holder, error) {
+	peers, err := clientsOf(n)
+	if err != nil {
+		return holder{}, fmt.Errorf("%w: %w", errNoHolder, err)
+	}
+	for _, ino := range peers {
+		if pid := ownerOf(ino); pid != 0 && pid != os.Getpid() {
+			return holder{pid, program(pid)}, nil
+		}
+	}
+	return holder{}, errNoHolder
+}
+
+// Constants of include/uapi/linux/unix_diag.h and sock_diag.h.
+const (
+	sockDiagByFamily = 20
+	showName         = 1 << 0
+	showVFS          = 1 << 1
+	showPeer         = 1 << 2
+	attrName         = 0
+	attrVFS          = 1
+	attrPeer         = 2
+	tcpEstablished   = 1
+	diagMsgLen       = 16
+)
+
+// clientsOf lists the inodes of the sockets connected to the node.
+func clientsOf(n *node) ([]uint32, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
+		return nil, err
+	}
+	if err := unix.Sendto(fd, diagRequest(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, err
+	}
+	var peers []uint32
+	buf := make([]byte, 64<<10)
+	for {
+		size, _, err := unix.Recvfrom(fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		more, found, err := readDiag(buf[:size], n)
+		peers = append(peers, found...)
+		if err != nil || !more {
+			return peers, err
+		}
+	}
+}
+
+// diagRequest is struct nlmsghdr and struct unix_diag_req.
+func diagRequest() []byte {
+	b := make([]byte, unix.SizeofNlMsghdr+24)
+	ne := binary.NativeEndian
+	ne.PutUint32(b[0:], uint32(len(b)))
+	ne.PutUint16(b[4:], sockDiagByFamily)
+	ne.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	req := b[unix.SizeofNlMsghdr:]
+	req[0] = unix.AF_UNIX
+	ne.PutUint32(req[4:], 1<<tcpEstablished)
+	ne.PutUint32(req[12:], showName|showVFS|showPeer)
+	return b
+}
+
+// readDiag reads one datagram of the dump.
+func readDiag(b []byte, n *node) (more bool, peers []uint32, err error) {
+	ne := binary.NativeEndian
+	for len(b) >= unix.SizeofNlMsghdr {
+		size := int(ne.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return false, peers, errors.New("sock_diag sent a message of an impossible length")
+		}
+		body := b[unix.SizeofNlMsghdr:size]
+		switch kind := ne.Uint16(b[4:]); {
+		case kind == unix.NLMSG_DONE:
+			return false, peers, nil
+		case kind == unix.NLMSG_ERROR && len(body) >= 4:
+			return false, peers, unix.Errno(-int32(ne.Uint32(body)))
+		case kind == sockDiagByFamily && len(body) >= diagMsgLen:
+			if peer, ok := clientOf(body, n); ok {
+				peers = append(peers, peer)
+			}
+		}
+		b = b[min(align4(size), len(b)):]
+	}
+	return true, peers, nil
+}
+
+// clientOf reads struct unix_diag_msg and its attributes. An accepted socket
+// inherits the node it was accepted on; one that still waits in listen(2)'s
+// queue, such as ours, has no inode yet (net/unix/af_unix.c).
+func clientOf(body []byte, n *node) (peer uint32, ok bool) {
+	ne := binary.NativeEndian
+	accepted := ne.Uint32(body[4:]) != 0
+	ours := false
+	for attrs := body[diagMsgLen:]; len(attrs) >= 4; {
+		size := int(ne.Uint16(attrs))
+		if size < 4 || size > len(attrs) {
+			return 0, false
+		}
+		value := attrs[4:size]
+		switch ne.Uint16(attrs[2:]) {
+		case attrName:
+			ours = ours || string(value) == n.path
+		case attrVFS:
+			ours = ours || len(value) >= 8 && ne.Uint32(value) == uint32(n.stat.Ino) && ne.Uint32(value[4:]) == kernelDev(n.stat.Dev)
+		case attrPeer:
+			if len(value) >= 4 {
+				peer = ne.Uint32(value)
+			}
+		}
+		attrs = attrs[min(align4(size), len(attrs)):]
+	}
+	return peer, ours && accepted && peer != 0
+}
+
+// kernelDev is a device number as the kernel keeps it inside (linux/kdev_t.h).
+func kernelDev(dev uint64) uint32 { return unix.Major(dev)<<20 | unix.Minor(dev) }
+
+func align4(n int) int { return (n + 3) &^ 3 }
+
+// ownerOf finds a process that has the socket open, 0 when it sees none.
+func ownerOf(ino uint32) int {
+	want := fmt.Sprintf("socket:[%d]", ino)
+	links, _ := filepath.Glob("/proc/[0-9]*/fd")
+	for _, dir := range links {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // ended, or not ours to look at
+		}
+		for _, e := range entries {
+			if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && target == want {
+				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
+				return pid
+			}
+		}
+	}
+	return 0
+}

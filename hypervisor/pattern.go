@@ -1,0 +1,109 @@
+package hypervisor
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+const placeholder = "{vm}"
+
+// pattern says where VMs' sockets are: one component of the path holds {vm}.
+type pattern struct {
+	text           string
+	dir            string // everything before that component
+	prefix, suffix string // of that component, around the name
+	rest           string // everything after it, "" when it is the socket itself
+}
+
+func parsePattern(text string) (pattern, error) {
+	bad := func(why string) (pattern, error) {
+		return pattern{}, vmnetd.Errorf(vmnetd.ErrInvalid, "socket pattern %q %s", text, why).
+			WithNext("write it as /run/vmnetd/qmp/{vm}.sock")
+	}
+	switch {
+	case !filepath.IsAbs(text):
+		return bad("is not an absolute path")
+	case filepath.Clean(text) != text:
+		return bad("is not a clean path: it should read " + filepath.Clean(text))
+	case strings.Count(text, placeholder) != 1:
+		return bad("must contain {vm} exactly once")
+	}
+	before, after, _ := strings.Cut(text, placeholder)
+	cut := strings.LastIndexByte(before, '/')
+	p := pattern{text: text, dir: filepath.Clean(before[:cut+1]), prefix: before[cut+1:]}
+	p.suffix, p.rest, _ = strings.Cut(after, "/")
+	return p, nil
+}
+
+func parsePatterns(texts []string) ([]pattern, error) {
+	patterns := make([]pattern, 0, len(texts))
+	for _, text := range texts {
+		p, err := parsePattern(text)
+		if err != nil {
+			return nil, err
+		}
+		patterns = append(patterns, p)
+	}
+	return patterns, nil
+}
+
+// path is the socket of the VM of that name, which must be a checked one.
+func (p pattern) path(vm string) string {
+	return filepath.Join(p.dir, p.prefix+vm+p.suffix, p.rest)
+}
+
+// match reads a VM's name from the component that holds it.
+func (p pattern) match(component string) (vm string, ok bool) {
+	if len(component) <= len(p.prefix)+len(p.suffix) ||
+		!strings.HasPrefix(component, p.prefix) || !strings.HasSuffix(component, p.suffix) {
+		return "", false
+	}
+	vm = component[len(p.prefix) : len(component)-len(p.suffix)]
+	return vm, vmnetd.CheckVMName(vm) == nil
+}
+
+// scan finds the sockets that exist, by VM name. A link in place of a socket is
+// no socket.
+func (p pattern) scan() map[string]string {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil
+	}
+	found := map[string]string{}
+	for _, e := range entries {
+		vm, ok := p.match(e.Name())
+		if !ok || p.rest != "" && !e.IsDir() {
+			continue
+		}
+		path := p.path(vm)
+		if st, err := os.Lstat(path); err == nil && st.Mode().Type() == fs.ModeSocket {
+			found[vm] = path
+		}
+	}
+	return found
+}
+
+// beneath splits path into the pattern's fixed directory and the rest; ok is
+// false when it lies elsewhere.
+func (p pattern) beneath(path string) (rel string, ok bool) {
+	rel, ok = strings.CutPrefix(path, strings.TrimSuffix(p.dir, "/")+"/")
+	return rel, ok && rel != ""
+}
+
+// covers says whether path is one that the operator's configuration points at:
+// in the pattern's directory, or, where {vm} is a directory's name, one of the
+// paths that the pattern itself gives. /run/{vm}/qmp.sock must not open all of
+// /run.
+func (p pattern) covers(path string) bool {
+	rel, ok := p.beneath(path)
+	if !ok || p.rest == "" {
+		return ok
+	}
+	component, rest, _ := strings.Cut(rel, "/")
+	_, named := p.match(component)
+	return named && rest == p.rest
+}

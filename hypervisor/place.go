@@ -1,0 +1,271 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+func asError(err error, target **Error) bool { return errors.As(err, target) }
+
+// addrOf writes a PCI function's number as -device's addr takes it.
+func addrOf(devfn int) string {
+	if fn := devfn & 7; fn != 0 {
+		return fmt.Sprintf("0x%x.%d", devfn>>3, fn)
+	}
+	return fmt.Sprintf("0x%x", devfn>>3)
+}
+
+// Bridges that a device can be plugged in behind, by QEMU type. Others, such
+// as a switch's upstream port or a pxb, only carry more bridges.
+var (
+	expressPorts = []string{"pcie-root-port", "ioh3420", "xio3130-downstream"}
+	bridges      = []string{"pci-bridge", "pcie-pci-bridge"}
+)
+
+// bus is a PCI bus that may take a device.
+type bus struct {
+	name    string
+	path    string // in QOM
+	port    string // QOM path of the bridge it is behind, "" for the root
+	express bool   // one slot, number 0
+	order   int    // as query-pci shows it
+}
+
+// root440fx is the root bus of machine pc, the only root that takes hotplug:
+// pcie.0 of q35 has no hotplug handler.
+var root440fx = bus{name: "pci.0", path: "/machine/i440fx/pci.0"}
+
+// findPlace finds where to plug: the place asked for, or the first free one.
+func (l *link) findPlace(ctx context.Context, name, addr string) (Place, error) {
+	if addr != "" && name == "" {
+		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "a slot (%s) was asked for without the bus it is on", addr)
+	}
+	buses, err := l.buses(ctx)
+	if err != nil {
+		return Place{}, err
+	}
+	if name != "" {
+		return l.placeOn(ctx, buses, name, addr)
+	}
+	for _, b := range buses {
+		place, ok, err := l.freeSlot(ctx, b)
+		if err != nil || ok {
+			return place, err
+		}
+	}
+	return Place{}, l.noPlace(ctx, buses)
+}
+
+func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Place, error) {
+	i := slices.IndexFunc(buses, func(b bus) bool { return b.name == name })
+	if i < 0 {
+		var names []string
+		for _, b := range buses {
+			names = append(names, b.name)
+		}
+		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(l.vm), name, strings.Join(names, ", "))
+	}
+	if addr != "" {
+		return Place{Bus: name, Addr: addr}, nil // QEMU refuses a slot that is taken
+	}
+	place, ok, err := l.freeSlot(ctx, buses[i])
+	if err == nil && !ok {
+		err = vmnetd.Errorf(vmnetd.ErrBusy, "bus %s of VM %s has no free slot, or takes no hotplug", name, vmnetd.Printable(l.vm))
+	}
+	return place, err
+}
+
+// buses lists what may take a device: the root of machine pc, then what is
+// behind bridges. query-pci gives the order, but not what is taken: it finds
+// what is behind a bridge by the bus number that the firmware gives out, and a
+// guest that has not booted has none (hw/pci/pci-qmp-cmds.c). The object tree
+// has no such gap.
+func (l *link) buses(ctx context.Context) ([]bus, error) {
+	order, err := l.pciOrder(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []bus
+	if props, err := l.list(ctx, root440fx.path); err != nil {
+		return nil, err
+	} else if len(props) > 0 {
+		all = append(all, root440fx)
+	}
+	for _, container := range []string{peripheral, peripheral + "-anon"} {
+		props, err := l.list(ctx, container)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range props {
+			b, ok, err := l.busBehind(ctx, container, p)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				b.order = order(p.Name)
+				all = append(all, b)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b bus) int {
+		if a.order != b.order {
+			return a.order - b.order
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	return all, nil
+}
+
+// pciDevice is what query-pci says of a function.
+type pciDevice struct {
+	ID     string `json:"qdev_id"`
+	Bridge *struct {
+		Devices []pciDevice
+	} `json:"pci_bridge"`
+}
+
+// pciOrder gives each device's rank as query-pci walks the buses; those it does
+// not see come last.
+func (l *link) pciOrder(ctx context.Context) (rank func(id string) int, err error) {
+	var roots []struct{ Devices []pciDevice }
+	if err := l.Do(ctx, "query-pci", nil, &roots); err != nil {
+		return nil, err
+	}
+	ranks := map[string]int{}
+	var walk func(devices []pciDevice)
+	walk = func(devices []pciDevice) {
+		for _, d := range devices {
+			if d.ID != "" {
+				ranks[d.ID] = len(ranks) + 1
+			}
+			if d.Bridge != nil {
+				walk(d.Bridge.Devices)
+			}
+		}
+	}
+	for _, r := range roots {
+		walk(r.Devices)
+	}
+	return func(id string) int {
+		if r, ok := ranks[id]; ok {
+			return r
+		}
+		return len(ranks) + 1
+	}, nil
+}
+
+// busBehind finds the bus behind a bridge. It is named after the bridge, or,
+// where that has no id, by QEMU (hw/pci/pci_bridge.c, pci_bridge_initfn).
+func (l *link) busBehind(ctx context.Context, container string, p property) (bus, bool, error) {
+	kind, _ := p.child()
+	express := slices.Contains(expressPorts, kind)
+	if !express && !slices.Contains(bridges, kind) {
+		return bus{}, false, nil
+	}
+	port := container + "/" + p.Name
+	b := bus{name: p.Name, path: port + "/" + p.Name, port: port, express: express}
+	if container == peripheral {
+		return b, true, nil
+	}
+	props, err := l.list(ctx, port)
+	for _, p := range props {
+		if kind, ok := p.child(); ok && (kind == "PCI" || kind == "PCIE") {
+			b.name, b.path = p.Name, port+"/"+p.Name
+			return b, true, err
+		}
+	}
+	return bus{}, false, err
+}
+
+// freeSlot finds a free slot of a bus that takes hotplug.
+func (l *link) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
+	taken, err := l.slots(ctx, b)
+	if err != nil {
+		return Place{}, false, err
+	}
+	if b.express && len(taken) > 0 {
+		return Place{}, false, nil
+	}
+	if ok, err := l.takesHotplug(ctx, b); err != nil || !ok {
+		return Place{}, false, err
+	}
+	if b.express {
+		// The slot is said, because QEMU would put a second device into slot 1
+		// of a port, where no guest ever looks.
+		return Place{Bus: b.name, Addr: addrOf(0)}, true, nil
+	}
+	for slot := 1; slot < 32; slot++ { // 0: the host bridge, or the bridge's own hotplug controller (hw/pci/shpc.c)
+		if !slices.Contains(taken, slot) {
+			return Place{Bus: b.name, Addr: addrOf(slot << 3)}, true, nil
+		}
+	}
+	return Place{}, false, nil
+}
+
+// slots lists the slots of a bus that are taken.
+func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
+	props, err := l.list(ctx, b.path)
+	if err != nil {
+		return nil, err
+	}
+	var taken []int
+	for _, p := range props {
+		if !strings.HasPrefix(p.Name, "child[") {
+			continue
+		}
+		var devfn int
+		ok, err := l.get(ctx, b.path+"/"+p.Name, "addr", &devfn)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			taken = append(taken, devfn>>3)
+		}
+	}
+	return taken, nil
+}
+
+// takesHotplug: a bus with a hotplug handler, behind a port that was not
+// switched off (hotplug=off, as libvirt's <target hotplug='off'/>).
+func (l *link) takesHotplug(ctx context.Context, b bus) (bool, error) {
+	var handler string
+	if _, err := l.get(ctx, b.path, "hotplug-handler", &handler); err != nil || handler == "" {
+		return false, err
+	}
+	if b.port == "" || !b.express {
+		return true, nil
+	}
+	on := true
+	_, err := l.get(ctx, b.port, "hotplug", &on)
+	return on, err
+}
+
+// noPlace says what to add to the command line, with an id and a chassis number
+// that are free.
+func (l *link) noPlace(ctx context.Context, buses []bus) error {
+	chassis, ids := 0, map[string]bool{}
+	for _, b := range buses {
+		ids[b.name] = true
+		n := 0
+		if _, err := l.get(ctx, b.port, map[bool]string{true: "chassis", false: "chassis_nr"}[b.express], &n); err != nil {
+			return err
+		}
+		chassis = max(chassis, n)
+	}
+	device, number, stem := "pcie-root-port", "chassis", "rp"
+	if len(buses) > 0 && buses[0].port == "" {
+		device, number, stem = "pci-bridge", "chassis_nr", "pci."
+	}
+	free := 1
+	for ids[stem+strconv.Itoa(free)] {
+		free++
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free place for another PCI device: %d of %d places that take hotplug are in use", vmnetd.Printable(l.vm), len(buses), len(buses)).
+		WithNext(fmt.Sprintf("start QEMU with one more: -device %s,id=%s%d,%s=%d", device, stem, free, number, chassis+1))
+}

@@ -1,0 +1,257 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/internal/undo"
+)
+
+// ErrOtherRun says that another run of QEMU is behind the VM's socket than the
+// one that was looked up.
+var ErrOtherRun = errors.New("the VM was started again since it was looked up")
+
+// enter connects to a VM that was found before and makes sure that it is still
+// that run of it.
+func (q *QMP) enter(ctx context.Context, vm VM) (*link, error) {
+	l, err := q.connect(ctx, vm.Name, vm.Socket)
+	if err != nil {
+		return nil, err
+	}
+	if vm.Instance != "" && l.instance != vm.Instance {
+		l.close()
+		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "%w: VM %s", ErrOtherRun, vmnetd.Printable(vm.Name)).WithNext("try again")
+	}
+	return l, nil
+}
+
+// Plug hands a NIC over: a getfd for each queue, netdev_add, device_add. A NIC
+// of that id that is plugged already is fine. nic.Open is called when the place
+// is known; Plug closes what it gives. Each step is undone when a later one
+// fails, and what an earlier attempt left is removed before.
+func (q *QMP) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
+	if err := checkNIC(nic); err != nil {
+		return Place{}, err
+	}
+	l, err := q.enter(ctx, vm)
+	if err != nil {
+		return Place{}, notHere(vm.Socket, err)
+	}
+	defer l.close()
+	place, err := q.plug(ctx, l, nic)
+	if err != nil {
+		return Place{}, q.explain(l, err)
+	}
+	return place, nil
+}
+
+func checkNIC(nic NIC) error {
+	if err := vmnetd.CheckID(nic.ID); err != nil {
+		return err
+	}
+	if len(nic.MAC) != 6 || nic.Open == nil {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "NIC %s has no MAC or no queues", nic.ID)
+	}
+	return nil
+}
+
+func (q *QMP) plug(ctx context.Context, l *link, nic NIC) (Place, error) {
+	plugged, err := l.hasDevice(ctx, deviceID(nic.ID))
+	if err != nil {
+		return Place{}, err
+	}
+	if plugged {
+		place, err := l.where(ctx, deviceID(nic.ID))
+		place.Already = true
+		return place, err
+	}
+	if err := l.sweep(ctx, nic.ID); err != nil {
+		return Place{}, fmt.Errorf("what an earlier attempt left cannot be removed: %w", err)
+	}
+	place, err := l.findPlace(ctx, nic.Bus, nic.Addr)
+	if err != nil {
+		return Place{}, err
+	}
+	set, err := nic.Open(ctx)
+	if err != nil {
+		return Place{}, err
+	}
+	defer set.Close()
+	if err := checkSet(nic, set); err != nil {
+		return Place{}, err
+	}
+	return place, q.handOver(ctx, l, nic, set, place)
+}
+
+// checkSet: a list of vhost fds that does not match makes QEMU abort (net/tap.c,
+// assertion in net_client_init1).
+func checkSet(nic NIC, set *queuefd.Set) error {
+	n, v := len(set.Queues), len(set.VHost)
+	if n == 0 || nic.Queues != 0 && n != nic.Queues || v != 0 && v != n {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "NIC %s: %d queues and %d vhost descriptors were opened for %d queues", nic.ID, n, v, nic.Queues)
+	}
+	return nil
+}
+
+// handOver runs the steps and takes back what was done when one fails, also
+// when the caller has gone.
+func (q *QMP) handOver(ctx context.Context, l *link, nic NIC, set *queuefd.Set, place Place) error {
+	undoCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.limits.Command+q.limits.Undo)
+	defer cancel()
+	h := &handover{q: q, l: l, nic: nic, set: set, place: place, netdev: newNetdevID(nic.ID), undoCtx: undoCtx}
+	for _, step := range []func(context.Context) error{h.opened, h.sendFDs, h.addNetdev, h.addDevice} {
+		if err := step(ctx); err != nil {
+			return h.takeBack(err)
+		}
+	}
+	return nil
+}
+
+// handover is one attempt.
+type handover struct {
+	q       *QMP
+	l       *link
+	nic     NIC
+	set     *queuefd.Set
+	place   Place
+	netdev  string
+	undoCtx context.Context
+	back    undo.Stack
+}
+
+// takeBack undoes everything; a QEMU that has gone has nothing left to undo.
+func (h *handover) takeBack(cause error) error {
+	err := h.back.Run()
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(cause, errNoReply) {
+		return cause
+	}
+	return fmt.Errorf("%w (and taking it back failed: %w)", cause, err)
+}
+
+func (h *handover) opened(context.Context) error { return h.q.hit(failpoint.HandoverOpened) }
+
+// sendFDs gives QEMU each fd under its name. Every getfd is confirmed before
+// netdev_add names it: one that is missing there leaves a netdev that cannot be
+// deleted.
+func (h *handover) sendFDs(ctx context.Context) error {
+	for _, part := range h.fds() {
+		for i, fd := range part.fds {
+			name := fdName(h.nic.ID, part.kind, i)
+			h.back.Add(func() error { _, err := h.l.closeFD(h.undoCtx, name); return err })
+			if err := h.l.SendFD(ctx, name, fd); err != nil {
+				return err
+			}
+		}
+	}
+	// An earlier attempt may have had more queues.
+	if err := h.l.sweepFDs(ctx, h.nic.ID, len(h.set.Queues), 1); err != nil {
+		return err
+	}
+	return h.q.hit(failpoint.HandoverGetfd)
+}
+
+type fdPart struct {
+	kind string
+	fds  []int
+}
+
+func (h *handover) fds() []fdPart {
+	return []fdPart{{queueFD, h.set.Queues}, {vhostFD, h.set.VHost}}
+}
+
+func (h *handover) names(kind string, n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fdName(h.nic.ID, kind, i)
+	}
+	return strings.Join(names, ":")
+}
+
+func (h *handover) addNetdev(ctx context.Context) error {
+	args := map[string]any{"type": "tap", "id": h.netdev, "fds": h.names(queueFD, len(h.set.Queues))}
+	if n := len(h.set.VHost); n > 0 {
+		args["vhostfds"] = h.names(vhostFD, n)
+		args["vhostforce"] = true
+	}
+	h.back.Add(h.removeNetdev)
+	if err := h.l.Do(ctx, "netdev_add", args, nil); err != nil {
+		return err
+	}
+	return h.q.hit(failpoint.HandoverNetdev)
+}
+
+// removeNetdev deletes the netdev and looks whether it has gone.
+func (h *handover) removeNetdev() error {
+	if err := h.l.deleteNetdev(h.undoCtx, h.nic.ID, h.netdev); err != nil {
+		return err
+	}
+	left, err := h.l.netdevs(h.undoCtx, h.nic.ID)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("netdev %s is still there", strings.Join(left, ", "))
+	}
+	return err
+}
+
+func (h *handover) addDevice(ctx context.Context) error {
+	h.back.Add(func() error { return h.l.eject(h.undoCtx, h.nic.ID, h.l.since.Add(h.q.limits.Eject)) })
+	if err := h.l.Do(ctx, "device_add", h.deviceArgs(), nil); err != nil {
+		return err
+	}
+	return h.q.hit(failpoint.HandoverDevice)
+}
+
+func (h *handover) deviceArgs() map[string]any {
+	args := map[string]any{
+		"driver": "virtio-net-pci", "id": deviceID(h.nic.ID), "netdev": h.netdev,
+		"mac": h.nic.MAC.String(), "bus": h.place.Bus, "addr": h.place.Addr,
+	}
+	if n := len(h.set.Queues); n > 1 {
+		args["mq"] = true
+		args["vectors"] = strconv.Itoa(2*n + 2) // a pair for each queue, control, configuration
+	}
+	if h.nic.MTU > 0 {
+		args["host_mtu"] = strconv.Itoa(h.nic.MTU)
+	}
+	return args
+}
+
+// Plugged says whether a NIC of that id is in the VM, and where.
+func (q *QMP) Plugged(ctx context.Context, vm VM, id string) (place Place, ok bool, err error) {
+	l, err := q.enter(ctx, vm)
+	if err != nil {
+		return Place{}, false, notHere(vm.Socket, err)
+	}
+	defer l.close()
+	ok, err = l.hasDevice(ctx, deviceID(id))
+	if ok && err == nil {
+		place, err = l.where(ctx, deviceID(id))
+		place.Already = true
+	}
+	if err != nil {
+		return Place{}, false, q.explain(l, err)
+	}
+	return place, ok, nil
+}
+
+// SetLink sets the link state that the guest sees.
+func (q *QMP) SetLink(ctx context.Context, vm VM, id string, up bool) error {
+	l, err := q.enter(ctx, vm)
+	if err != nil {
+		return notHere(vm.Socket, err)
+	}
+	defer l.close()
+	err = l.Do(ctx, "set_link", map[string]any{"name": deviceID(id), "up": up}, nil)
+	if isClass(err, deviceNotFound) {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), id)
+	}
+	if err != nil {
+		return q.explain(l, err)
+	}
+	return nil
+}

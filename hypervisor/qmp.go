@@ -1,0 +1,219 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"golang.org/x/sys/unix"
+)
+
+// Options is what NewQMP needs. The zero value works.
+type Options struct {
+	Patterns []string // as for SetPatterns; a bad one is logged and none is used
+	FP       failpoint.Set
+	Log      *slog.Logger
+	Limits   Limits
+}
+
+// QMP reaches VMs through their QMP sockets. Its methods may be called by
+// several goroutines at once; those for one socket take turns.
+type QMP struct {
+	limits Limits
+	log    *slog.Logger
+	hit    func(failpoint.Point) error
+
+	mu       sync.Mutex
+	patterns []pattern
+	changed  chan struct{} // closed and replaced when the patterns change
+	turns    map[string]*turn
+}
+
+// NewQMP makes a QMP; Run has to run for it to notice VMs by itself.
+func NewQMP(o Options) *QMP {
+	q := &QMP{
+		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
+		changed: make(chan struct{}), turns: map[string]*turn{},
+	}
+	if q.log == nil {
+		q.log = slog.New(slog.DiscardHandler)
+	}
+	if err := q.SetPatterns(o.Patterns); err != nil {
+		q.log.Error("no socket pattern is used", "error", err)
+	}
+	return q
+}
+
+// SetPatterns replaces the socket patterns. Each is an absolute path with {vm}
+// in one of its components: /run/vmnetd/qmp/{vm}.sock. With a bad one
+// (vmnetd.ErrInvalid) the old ones stay.
+func (q *QMP) SetPatterns(texts []string) error {
+	patterns, err := parsePatterns(texts)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.patterns = patterns
+	close(q.changed)
+	q.changed = make(chan struct{})
+	return nil
+}
+
+// config is the patterns now, and a channel that is closed when they change.
+func (q *QMP) config() ([]pattern, <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.patterns, q.changed
+}
+
+// Sockets lists the sockets that exist and match a pattern, by VM name. Of two
+// for one VM the earlier pattern's counts.
+func (q *QMP) Sockets() map[string]string {
+	patterns, _ := q.config()
+	found := map[string]string{}
+	for i := range patterns {
+		for vm, path := range patterns[len(patterns)-1-i].scan() {
+			found[vm] = path
+		}
+	}
+	return found
+}
+
+// turn is the queue of those who want one socket. QEMU serves one client at a
+// time: we must not be the ones who keep ourselves waiting without a word.
+type turn struct {
+	free  chan struct{}
+	users int
+}
+
+// take waits for the socket's turn; give it back.
+func (q *QMP) take(ctx context.Context, path string) (giveBack func(), err error) {
+	q.mu.Lock()
+	t := q.turns[path]
+	if t == nil {
+		t = &turn{free: make(chan struct{}, 1)}
+		q.turns[path] = t
+	}
+	t.users++
+	q.mu.Unlock()
+	leave := func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(q.turns, path)
+		}
+	}
+	select {
+	case t.free <- struct{}{}:
+		return func() { <-t.free; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+// link is a connection to one VM's QEMU, for as long as one operation takes.
+type link struct {
+	*Conn
+	peer
+	path     string
+	vm       string
+	since    time.Time
+	giveBack func()
+	log      *slog.Logger
+}
+
+// close lets others have the socket.
+func (l *link) close() {
+	_ = l.Disconnect()
+	l.giveBack()
+	if held := time.Since(l.since); held > time.Second {
+		l.log.Warn("a QMP socket was held for long: QEMU was slow to answer", "vm", l.vm, "socket", l.path, "held", held)
+	}
+}
+
+// connect connects to the socket of a VM, trying for Limits.Busy while somebody
+// else holds it.
+func (q *QMP) connect(ctx context.Context, name, path string) (*link, error) {
+	giveBack, err := q.take(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	n, err := q.openSocket(path)
+	if err != nil {
+		giveBack()
+		return nil, err
+	}
+	defer n.close()
+	l := &link{path: path, vm: name, giveBack: giveBack, log: q.log}
+	if err := q.untilFree(ctx, l, n); err != nil {
+		giveBack()
+		return nil, err
+	}
+	return l, nil
+}
+
+// untilFree connects and asks to be served, again and again.
+func (q *QMP) untilFree(ctx context.Context, l *link, n *node) error {
+	deadline := time.Now().Add(q.limits.Busy)
+	for {
+		err := q.once(ctx, l, n)
+		busy := errors.Is(err, errNoGreeting) || errors.Is(err, unix.EAGAIN) // EAGAIN: listen(2)'s queue is full
+		if !busy {
+			return err
+		}
+		if err := q.whyBusy(l, n, !time.Now().Before(deadline)); err != nil {
+			return err
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			if err := wait(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (q *QMP) once(ctx context.Context, l *link, n *node) error {
+	l.Conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
+		conn, err := n.connect(ctx, q.limits.Appear)
+		if err != nil {
+			return nil, err
+		}
+		if l.peer, err = identify(conn, n, l.vm); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}, q.limits)
+	l.since = time.Now()
+	return l.Open(ctx)
+}
+
+// whyBusy is the error that says who keeps us from being served; nil when it is
+// worth trying again. It looks while we wait: a holder that has left is not
+// found any more.
+func (q *QMP) whyBusy(l *link, n *node, last bool) error {
+	h, err := findHolder(n)
+	switch {
+	case l.pid != 0 && stopped(l.pid):
+		return frozen(l)
+	case !last:
+		return nil
+	case err == nil:
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is held by %v, and QEMU serves one client at a time; tried for %v", l.path, h, q.limits.Busy).
+			WithNext("let that program disconnect, or give QEMU a second -qmp socket")
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "nobody answers on %s within %v: another program holds it, or QEMU hangs (%w)", l.path, q.limits.Busy, err).
+		WithNext("find who is connected with: ss -xp; or give QEMU a second -qmp socket")
+}
+
+func frozen(l *link) error {
+	return vmnetd.Errorf(vmnetd.ErrFailed, "QEMU of VM %s (process %d) is stopped and answers nothing: %w", vmnetd.Printable(l.vm), l.pid, errNoReply).
+		WithNext("let it go on: kill -CONT " + itoa(l.pid))
+}

@@ -1,0 +1,71 @@
+package hypervisor
+
+import (
+	"context"
+	"strings"
+)
+
+// peripheral holds the devices that have an id, by id (QEMU
+// softmmu/qdev-monitor.c, qdev_set_id).
+const peripheral = "/machine/peripheral"
+
+// property is an entry of qom-list.
+type property struct {
+	Name string
+	Type string
+}
+
+// child is the type of a child property: child<pcie-root-port>.
+func (p property) child() (string, bool) {
+	t, ok := strings.CutPrefix(p.Type, "child<")
+	return strings.TrimSuffix(t, ">"), ok
+}
+
+// list reads an object's properties; none when there is no such object.
+func (l *link) list(ctx context.Context, path string) ([]property, error) {
+	var props []property
+	err := l.Do(ctx, "qom-list", map[string]string{"path": path}, &props)
+	if isClass(err, deviceNotFound) {
+		return nil, nil
+	}
+	return props, err
+}
+
+// get reads a property into out; ok is false when there is no such object or
+// no such property.
+func (l *link) get(ctx context.Context, path, name string, out any) (ok bool, err error) {
+	err = l.Do(ctx, "qom-get", map[string]string{"path": path, "property": name}, out)
+	if err == nil {
+		return true, nil
+	}
+	var refused *Error
+	if asError(err, &refused) {
+		return false, nil // GenericError "Property … not found", or DeviceNotFound
+	}
+	return false, err
+}
+
+// hasDevice says whether a device of that id is in the VM.
+func (l *link) hasDevice(ctx context.Context, id string) (bool, error) {
+	props, err := l.list(ctx, peripheral)
+	for _, p := range props {
+		if _, ok := p.child(); ok && p.Name == id {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// where reads a device's bus and slot.
+func (l *link) where(ctx context.Context, id string) (Place, error) {
+	var bus string
+	if _, err := l.get(ctx, peripheral+"/"+id, "parent_bus", &bus); err != nil {
+		return Place{}, err
+	}
+	var devfn int
+	ok, err := l.get(ctx, peripheral+"/"+id, "addr", &devfn)
+	if err != nil || !ok {
+		return Place{}, err
+	}
+	return Place{Bus: bus[strings.LastIndexByte(bus, '/')+1:], Addr: addrOf(devfn)}, nil
+}
