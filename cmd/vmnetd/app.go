@@ -16,11 +16,12 @@ import (
 
 // app is what the commands share. Tests replace its functions.
 type app struct {
-	io   stdio
-	json bool
-	dial func(ctx context.Context) (client, error)
-	exec func(path string, argv, env []string) error // replaces the process
-	now  func() time.Time
+	io    stdio
+	json  bool
+	dial  func(ctx context.Context) (client, error)
+	exec  func(path string, argv, env []string) error // replaces the process
+	now   func() time.Time
+	local func(ctx context.Context) []vmnetd.Check // doctor without the daemon
 
 	// asked is what the daemon goes on with when the command is interrupted,
 	// "" when nothing was asked of it.
@@ -28,7 +29,7 @@ type app struct {
 }
 
 func newApp(io stdio) *app {
-	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now}
+	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, local: localChecks}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -69,25 +70,35 @@ func (a *app) detach(ctx context.Context, vm string, sel agent.Selector) error {
 		if a.json {
 			return a.printJSON(allListed(got))
 		}
-		for _, one := range got {
-			a.printf("%s\n", vmnetd.Printable(detachedSentence(one)))
-		}
-		if len(got) == 0 {
-			a.printf("%s has no NIC to detach (already so)\n", vmnetd.Printable(vm))
-		}
-		return nil
+		return a.printDetached(got, sel)
 	})
 }
 
+// printDetached tells what is gone from what is not: a call that took too long
+// is answered with every NIC of the VM as it is then.
+func (a *app) printDetached(got []vmnetd.Attachment, sel agent.Selector) error {
+	var late []string
+	for _, one := range got {
+		switch {
+		case sel.ID != "" && one.ID != sel.ID, sel.MAC != "" && one.MAC != sel.MAC:
+			continue
+		case one.Phase != vmnetd.Detaching:
+			late = append(late, one.FullName())
+			continue
+		}
+		a.printf("%s\n", vmnetd.Printable(detachedSentence(one)))
+	}
+	if len(late) > 0 {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "the daemon is still at it: %s", strings.Join(late, ", ")).WithNext("see how far it is:  vmnetd list")
+	}
+	return nil
+}
+
 func detachedSentence(one vmnetd.Attachment) string {
-	if one.Phase != vmnetd.Detaching {
+	if one.Problem == "" {
 		return one.FullName() + ": detached"
 	}
-	text := one.FullName() + ": detaching: its traffic has ended, the daemon finishes the rest"
-	if one.Problem != "" {
-		text += "; " + one.Problem
-	}
-	return text
+	return one.FullName() + ": detaching: its traffic has ended, the daemon finishes the rest; " + one.Problem
 }
 
 func allListed(got []vmnetd.Attachment) []vmnetd.Attachment {

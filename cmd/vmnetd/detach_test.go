@@ -34,11 +34,19 @@ func TestDetachTakesOneSelector(t *testing.T) {
 
 func TestDetachTellsGoneFromNotYet(t *testing.T) {
 	gone, waits := nic("vm1", "net0"), nic("vm1", "net1")
-	gone.Phase = ""
+	gone.Phase = vmnetd.Detaching
 	waits.Phase, waits.Problem = vmnetd.Detaching, "the guest has not let go yet"
 	got := do(t, &fake{nics: []vmnetd.Attachment{gone, waits}}, "detach", "vm1", "--all")
 	want := "vm1/net0: detached\nvm1/net1: detaching: its traffic has ended, the daemon finishes the rest; the guest has not let go yet\n"
 	if got.code != 0 || got.out != want {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestDetachThatTakesTooLongIsNoSuccess(t *testing.T) {
+	other, late := nic("vm1", "net0"), nic("vm1", "net1")
+	got := do(t, &fake{nics: []vmnetd.Attachment{other, late}}, "detach", "vm1", "--id", "net1")
+	if got.code != 1 || got.out != "" || !strings.Contains(got.err, "still at it: vm1/net1\n") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +53,7 @@ func (a *app) examine(ctx context.Context) []vmnetd.Check {
 	}
 	checks = append(checks, daemonFailure(err))
 	if errors.Is(err, vmnetd.ErrUnreachable) {
+		checks = append(checks, a.local(ctx)...)
 		checks = append(checks, checkConfig(defaultConfig))
 	}
 	return checks
@@ -72,8 +72,7 @@ func checkConfig(file string) vmnetd.Check {
 	case errors.Is(err, os.ErrPermission):
 		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: "configuration", Text: err.Error(), Do: "run vmnetd doctor as root"}
 	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: first, Do: "vmnetd check " + file}
+	return vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: err.Error(), Do: "vmnetd check " + file}
 }
 
 func (a *app) printChecks(checks []vmnetd.Check) {
@@ -99,7 +98,7 @@ func (a *app) printIndented(head, text string) {
 	if a.io.width > 6 {
 		width = a.io.width - 6
 	}
-	for _, line := range wrap(strings.ReplaceAll(printableLines(text), "\n", " "), width) {
+	for _, line := range wrap(vmnetd.Printable(firstLine(text)), width) {
 		a.printf("%s%s\n", head, line)
 		head = "      "
 	}

@@ -69,6 +69,7 @@ func (a *app) execQEMU(ctx context.Context, req vmnetd.Request, argv []string) e
 	if err != nil {
 		return vmnetd.Errorf(vmnetd.ErrNotFound, "cannot run %s: %w", argv[0], err)
 	}
+	req.Via = "exec"
 	return a.with(ctx, func(c client) error {
 		got, fds, err := c.OpenTap(ctx, req, os.Getpid())
 		if err != nil {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"os"
 	"strings"
 	"testing"
 
@@ -12,9 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"vmnetd": func() { os.Exit(run(context.Background(), os.Args[1:], systemStdio())) },
-	})
+	testscript.Main(m, map[string]func(){"vmnetd": main})
 }
 
 // TestScripts runs the real program on a real bus without a daemon.

@@ -24,7 +24,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.status(cmd.Context(), check)
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "print problems only, a line each; exit 1 when there are any")
+	cmd.Flags().BoolVar(&check, "check", false, "problems only, a line each; exit 1 when there is a failure")
 	return cmd
 }
 
@@ -34,7 +34,7 @@ func (a *app) status(ctx context.Context, check bool) error {
 		if err != nil {
 			return err
 		}
-		s.Problems = problems(s)
+		s.Problems = append([]vmnetd.Check{}, s.Problems...)
 		s.Uplinks = append([]vmnetd.UplinkState{}, s.Uplinks...)
 		s.Attachments = allListed(s.Attachments)
 		if check {
@@ -48,6 +48,8 @@ func (a *app) status(ctx context.Context, check bool) error {
 	})
 }
 
+// statusCheck fails on failures. A warning, such as a network that this host
+// does not have, must not keep a monitor alarmed for good.
 func (a *app) statusCheck(found []vmnetd.Check) error {
 	if a.json {
 		if err := a.printJSON(found); err != nil {
@@ -55,36 +57,13 @@ func (a *app) statusCheck(found []vmnetd.Check) error {
 		}
 	} else {
 		for _, p := range found {
-			a.printf("%s  %s\n", strings.ToUpper(p.Level), vmnetd.Printable(subject(p)))
+			a.printf("%s  %s\n", strings.ToUpper(p.Level), vmnetd.Printable(firstLine(subject(p))))
 		}
 	}
-	if len(found) > 0 {
+	if count(found, vmnetd.LevelFail) > 0 {
 		return &exitError{code: vmnetd.ClassOf(vmnetd.ErrFailed).Exit}
 	}
 	return nil
-}
-
-// problems is what the daemon names, and what NICs and uplinks say of
-// themselves that is not among it.
-func problems(s vmnetd.Status) []vmnetd.Check {
-	all := append([]vmnetd.Check{}, s.Problems...)
-	add := func(name, text, do string) {
-		for _, p := range all {
-			if text == "" || strings.Contains(p.Text, text) {
-				return
-			}
-		}
-		if text != "" {
-			all = append(all, vmnetd.Check{Level: vmnetd.LevelWarn, Name: name, Text: text, Do: do})
-		}
-	}
-	for _, u := range s.Uplinks {
-		add(u.Name, u.Problem, "")
-	}
-	for _, one := range s.Attachments {
-		add(one.FullName(), one.Problem, "vmnetd show "+one.FullName())
-	}
-	return all
 }
 
 // subject is a check's text, begun with what it is about.
@@ -93,6 +72,15 @@ func subject(c vmnetd.Check) string {
 		return c.Text
 	}
 	return c.Name + ": " + c.Text
+}
+
+// firstLine is for places that have one: a configuration's mistakes are many.
+func firstLine(s string) string {
+	line, _, more := strings.Cut(s, "\n")
+	if more {
+		line += " …"
+	}
+	return line
 }
 
 func (a *app) printStatus(s vmnetd.Status) {

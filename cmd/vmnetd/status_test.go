@@ -15,7 +15,8 @@ func sick() vmnetd.Status {
 	broken.Phase, broken.Problem = vmnetd.Broken, "its device was deleted"
 	return vmnetd.Status{
 		Host: "kvm17", Version: "0.1.0", Since: testNow.Add(-12 * 24 * time.Hour), Config: "/etc/vmnetd/vmnetd.yaml", Accepted: testNow,
-		Problems:    []vmnetd.Check{{Level: vmnetd.LevelFail, Name: "u0", Text: "u0 has no carrier", Do: "check the cable"}},
+		Problems: []vmnetd.Check{{Level: vmnetd.LevelFail, Name: "u0", Text: "u0 has no carrier", Do: "check the cable"},
+			{Level: vmnetd.LevelWarn, Name: "vm2/net0", Text: "broken: its device was deleted\nand more", Do: "vmnetd show vm2/net0"}},
 		Uplinks:     []vmnetd.UplinkState{{Name: "u0", Kind: "nic", Ifname: "eno1", State: "no-carrier", MTU: 1500, Guests: 2, Problem: "u0 has no carrier"}},
 		Attachments: []vmnetd.Attachment{nic("vm1", "net0"), broken},
 	}
@@ -31,7 +32,8 @@ func TestStatusBeginsWithProblems(t *testing.T) {
 	want := `
 ! u0 has no carrier
   next: check the cable
-! vm2/net0: its device was deleted
+! vm2/net0: broken: its device was deleted
+  and more
   next: vmnetd show vm2/net0
 
 UPLINK  KIND  DEVICE  STATE        MTU  GUESTS
@@ -48,12 +50,16 @@ vm2  net0  lan      macvtap bridge  u0       4  broken
 
 func TestStatusCheckIsALineAProblemAndExit1(t *testing.T) {
 	got := do(t, &fake{status: sick()}, "status", "--check")
-	if want := "FAIL  u0 has no carrier\nWARN  vm2/net0: its device was deleted\n"; got.code != 1 || got.out != want || got.err != "" {
+	if want := "FAIL  u0 has no carrier\nWARN  vm2/net0: broken: its device was deleted …\n"; got.code != 1 || got.out != want || got.err != "" {
 		t.Errorf("%+v", got)
 	}
 	well := vmnetd.Status{Attachments: []vmnetd.Attachment{nic("vm1", "net0")}}
 	if got := do(t, &fake{status: well}, "status", "--check"); got != (result{}) {
 		t.Errorf("well: %+v", got)
+	}
+	well.Problems = []vmnetd.Check{{Level: vmnetd.LevelWarn, Text: "network dmz is not on this host"}}
+	if got := do(t, &fake{status: well}, "status", "--check"); got.code != 0 || got.out != "WARN  network dmz is not on this host\n" {
+		t.Errorf("warned: %+v", got)
 	}
 }
 
@@ -107,7 +113,7 @@ func TestDoctorExitsByItsFailures(t *testing.T) {
 
 func TestDoctorWithoutTheDaemonLooksForItself(t *testing.T) {
 	got := do(t, nil, "doctor")
-	if got.code != 1 || !strings.Contains(got.out, "FAIL  daemon: the daemon is not running\n      do: systemctl start vmnetd\n") || !strings.Contains(got.out, "configuration") {
+	if got.code != 1 || !strings.Contains(got.out, "FAIL  daemon: the daemon is not running\n      do: systemctl start vmnetd\n") || !strings.Contains(got.out, "macvtap: seen from outside\n") || !strings.Contains(got.out, "configuration") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -54,12 +54,11 @@ func parseAgo(s string) (time.Duration, error) {
 
 // watch has no other end than being stopped, so that is no failure.
 func (a *app) watch(ctx context.Context, ago time.Duration) error {
-	print := func(e vmnetd.Event) { a.printEvent(e) }
 	err := a.with(ctx, func(c client) error {
 		if ago > 0 {
-			return c.WatchSince(ctx, a.now().Add(-ago), print)
+			return c.WatchSince(ctx, a.now().Add(-ago), a.printEvent)
 		}
-		return c.Watch(ctx, print)
+		return c.Watch(ctx, a.printEvent)
 	})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return nil
