@@ -36,7 +36,7 @@ func (q *QMP) Allowed(uid uint32, via string) error {
 	if err != nil || path == "" || uid == 0 {
 		return err
 	}
-	patterns, _ := q.config()
+	patterns := q.config()
 	for _, p := range patterns {
 		if p.covers(path) {
 			return nil
@@ -49,7 +49,7 @@ func (q *QMP) Allowed(uid uint32, via string) error {
 // openSocket opens a socket's node; no link is followed beneath a configured
 // directory.
 func (q *QMP) openSocket(path string) (*node, error) {
-	patterns, _ := q.config()
+	patterns := q.config()
 	for _, p := range patterns {
 		if rel, ok := p.beneath(path); ok && p.covers(path) {
 			return openNode(p.dir, rel)
@@ -77,6 +77,7 @@ func (q *QMP) Find(ctx context.Context, name, via string) (VM, error) {
 	for _, path := range paths {
 		vm, err := q.look(ctx, name, path)
 		if err == nil {
+			q.remember(name, path)
 			return vm, nil
 		}
 		if !errors.Is(err, vmnetd.ErrNotFound) {
@@ -92,7 +93,7 @@ func (q *QMP) candidates(name, explicit string) []string {
 	if explicit != "" {
 		return []string{explicit}
 	}
-	patterns, _ := q.config()
+	patterns := q.config()
 	var paths []string
 	for _, p := range patterns {
 		paths = append(paths, p.path(name))

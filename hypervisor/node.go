@@ -130,6 +130,9 @@ func (n *node) close() { _ = unix.Close(n.fd) }
 // calls listen(2), so it gets until its age is limit.
 func (n *node) connect(ctx context.Context, limit time.Duration) (*net.UnixConn, error) {
 	deadline := time.Unix(n.stat.Ctim.Unix()).Add(limit)
+	if latest := time.Now().Add(limit); deadline.After(latest) { // the clock was set back
+		deadline = latest
+	}
 	pause := 2 * time.Millisecond
 	for {
 		var d net.Dialer

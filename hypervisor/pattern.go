@@ -17,6 +17,12 @@ type pattern struct {
 	dir            string // everything before that component
 	prefix, suffix string // of that component, around the name
 	rest           string // everything after it, "" when it is the socket itself
+	vm             string // of literal: whose socket dir/prefix is
+}
+
+// literal is the pattern of one socket that somebody named.
+func literal(vm, path string) pattern {
+	return pattern{text: path, dir: filepath.Dir(path), prefix: filepath.Base(path), vm: vm}
 }
 
 func parsePattern(text string) (pattern, error) {
@@ -53,11 +59,17 @@ func parsePatterns(texts []string) ([]pattern, error) {
 
 // path is the socket of the VM of that name, which must be a checked one.
 func (p pattern) path(vm string) string {
+	if p.vm != "" {
+		return p.text
+	}
 	return filepath.Join(p.dir, p.prefix+vm+p.suffix, p.rest)
 }
 
 // match reads a VM's name from the component that holds it.
 func (p pattern) match(component string) (vm string, ok bool) {
+	if p.vm != "" {
+		return p.vm, component == p.prefix
+	}
 	if len(component) <= len(p.prefix)+len(p.suffix) ||
 		!strings.HasPrefix(component, p.prefix) || !strings.HasSuffix(component, p.suffix) {
 		return "", false
@@ -69,6 +81,12 @@ func (p pattern) match(component string) (vm string, ok bool) {
 // scan finds the sockets that exist, by VM name. A link in place of a socket is
 // no socket.
 func (p pattern) scan() map[string]string {
+	if p.vm != "" {
+		if isSocket(p.text) {
+			return map[string]string{p.vm: p.text}
+		}
+		return nil
+	}
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
 		return nil
@@ -79,12 +97,16 @@ func (p pattern) scan() map[string]string {
 		if !ok || p.rest != "" && !e.IsDir() {
 			continue
 		}
-		path := p.path(vm)
-		if st, err := os.Lstat(path); err == nil && st.Mode().Type() == fs.ModeSocket {
+		if path := p.path(vm); isSocket(path) {
 			found[vm] = path
 		}
 	}
 	return found
+}
+
+func isSocket(path string) bool {
+	st, err := os.Lstat(path)
+	return err == nil && st.Mode().Type() == fs.ModeSocket
 }
 
 // beneath splits path into the pattern's fixed directory and the rest; ok is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +31,8 @@ type QMP struct {
 
 	mu       sync.Mutex
 	patterns []pattern
-	changed  chan struct{} // closed and replaced when the patterns change
+	named    map[string]pattern // sockets that were named and found, outside of the patterns: followed until they go
+	changed  chan struct{}      // closed and replaced when one of these two changes
 	turns    map[string]*turn
 }
 
@@ -38,7 +40,7 @@ type QMP struct {
 func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
-		changed: make(chan struct{}), turns: map[string]*turn{},
+		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{},
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
@@ -60,22 +62,60 @@ func (q *QMP) SetPatterns(texts []string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.patterns = patterns
-	close(q.changed)
-	q.changed = make(chan struct{})
+	q.signalChange()
 	return nil
 }
 
-// config is the patterns now, and a channel that is closed when they change.
-func (q *QMP) config() ([]pattern, <-chan struct{}) {
+func (q *QMP) signalChange() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// config is the patterns now.
+func (q *QMP) config() []pattern {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.patterns, q.changed
+	return q.patterns
+}
+
+// followed is what Run watches, and a channel that is closed when that changes.
+func (q *QMP) followed() ([]pattern, <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := slices.Clone(q.patterns)
+	for _, p := range q.named {
+		all = append(all, p)
+	}
+	return all, q.changed
+}
+
+// remember has Run follow a VM whose socket was named.
+func (q *QMP) remember(vm, path string) {
+	if slices.ContainsFunc(q.config(), func(p pattern) bool { return p.path(vm) == path }) {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := literal(vm, path); q.named[path] != p {
+		q.named[path] = p
+		q.signalChange()
+	}
+}
+
+// forget ends that when the VM has gone.
+func (q *QMP) forget(path string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.named[path]; ok {
+		delete(q.named, path)
+		q.signalChange()
+	}
 }
 
 // Sockets lists the sockets that exist and match a pattern, by VM name. Of two
 // for one VM the earlier pattern's counts.
 func (q *QMP) Sockets() map[string]string {
-	patterns, _ := q.config()
+	patterns := q.config()
 	found := map[string]string{}
 	for i := range patterns {
 		for vm, path := range patterns[len(patterns)-1-i].scan() {
@@ -141,6 +181,10 @@ func (l *link) close() {
 // connect connects to the socket of a VM, trying for Limits.Busy while somebody
 // else holds it.
 func (q *QMP) connect(ctx context.Context, name, path string) (*link, error) {
+	return q.connectFor(ctx, name, path, q.limits.Busy)
+}
+
+func (q *QMP) connectFor(ctx context.Context, name, path string, busy time.Duration) (*link, error) {
 	giveBack, err := q.take(ctx, path)
 	if err != nil {
 		return nil, err
@@ -152,7 +196,7 @@ func (q *QMP) connect(ctx context.Context, name, path string) (*link, error) {
 	}
 	defer n.close()
 	l := &link{path: path, vm: name, giveBack: giveBack, log: q.log}
-	if err := q.untilFree(ctx, l, n); err != nil {
+	if err := q.untilFree(ctx, l, n, busy); err != nil {
 		giveBack()
 		return nil, err
 	}
@@ -160,15 +204,15 @@ func (q *QMP) connect(ctx context.Context, name, path string) (*link, error) {
 }
 
 // untilFree connects and asks to be served, again and again.
-func (q *QMP) untilFree(ctx context.Context, l *link, n *node) error {
-	deadline := time.Now().Add(q.limits.Busy)
+func (q *QMP) untilFree(ctx context.Context, l *link, n *node, limit time.Duration) error {
+	start := time.Now()
 	for {
 		err := q.once(ctx, l, n)
 		busy := errors.Is(err, errNoGreeting) || errors.Is(err, unix.EAGAIN) // EAGAIN: listen(2)'s queue is full
 		if !busy {
 			return err
 		}
-		if err := q.whyBusy(l, n, !time.Now().Before(deadline)); err != nil {
+		if err := q.whyBusy(l, n, time.Since(start) >= limit, time.Since(start)); err != nil {
 			return err
 		}
 		if errors.Is(err, unix.EAGAIN) {
@@ -198,7 +242,7 @@ func (q *QMP) once(ctx context.Context, l *link, n *node) error {
 // whyBusy is the error that says who keeps us from being served; nil when it is
 // worth trying again. It looks while we wait: a holder that has left is not
 // found any more.
-func (q *QMP) whyBusy(l *link, n *node, last bool) error {
+func (q *QMP) whyBusy(l *link, n *node, last bool, tried time.Duration) error {
 	h, err := findHolder(n)
 	switch {
 	case l.pid != 0 && stopped(l.pid):
@@ -206,10 +250,10 @@ func (q *QMP) whyBusy(l *link, n *node, last bool) error {
 	case !last:
 		return nil
 	case err == nil:
-		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is held by %v, and QEMU serves one client at a time; tried for %v", l.path, h, q.limits.Busy).
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is held by %v, and QEMU serves one client at a time; tried for %v", l.path, h, tried.Round(time.Second/10)).
 			WithNext("let that program disconnect, or give QEMU a second -qmp socket")
 	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "nobody answers on %s within %v: another program holds it, or QEMU hangs (%w)", l.path, q.limits.Busy, err).
+	return vmnetd.Errorf(vmnetd.ErrBusy, "nobody answers on %s within %v: another program holds it, or QEMU hangs (%w)", l.path, tried.Round(time.Second/10), err).
 		WithNext("find who is connected with: ss -xp; or give QEMU a second -qmp socket")
 }
 
