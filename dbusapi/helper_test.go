@@ -58,7 +58,7 @@ func asNobody(t *testing.T, name string, env ...string) string {
 		t.Skip("needs root to become another user")
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe") // the test binary lies in a folder of root's
-	cmd.Env = append(append(os.Environ(), "DBUSAPI_TEST_AS="+name), env...)
+	cmd.Env = append(append(os.Environ(), "DBUSAPI_TEST_AS="+name, "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

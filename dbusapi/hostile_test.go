@@ -1,10 +1,14 @@
 package dbusapi
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,8 +146,8 @@ func TestTheBusPolicyOfThePackage(t *testing.T) {
 
 func TestHostileMessagesLeaveTheDaemonAlive(t *testing.T) {
 	address := testkit.StartBus(t)
-	s := serve(t, address, &fake{})
-	<-s.Ready()
+	var log lockedBuffer
+	s := serve(t, address, &fake{}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	conn := s.bus.Conn()
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
 	c := client(t, address)
@@ -151,7 +155,15 @@ func TestHostileMessagesLeaveTheDaemonAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(openFDs())
-	t.Log(asNobody(t, "hostile"))
+	said := asNobody(t, "hostile")
+	for _, want := range []string{"Attach ah: Tried to send", "Attach a{sh}: Tried to send", "Attach 17 fds: ", "Attach h index: ", "Explain odd types: option queues"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not among the answers:\n%s", want, said)
+		}
+	}
+	if !strings.Contains(log.String(), "dropped a D-Bus message") {
+		t.Errorf("the message that cannot be decoded did not come: %s", log.String())
+	}
 	if err := readAll(t.Context(), c); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
@@ -169,11 +181,7 @@ func sendHostile(ctx context.Context) (string, error) {
 	var said strings.Builder
 	fd := dbus.UnixFD(1)
 	seventeen := make([]dbus.UnixFD, 17)
-	deep := dbus.MakeVariant("x")
-	for range 60 {
-		deep = dbus.MakeVariant(deep)
-	}
-	for name, body := range map[string][]any{
+	bodies := map[string][]any{
 		"ah":        {[]dbus.UnixFD{fd}},
 		"a{sh}":     {map[string]dbus.UnixFD{"x": fd}},
 		"17 fds":    {seventeen},
@@ -181,27 +189,83 @@ func sendHostile(ctx context.Context) (string, error) {
 		"v of ah":   {"vm1", map[string]dbus.Variant{"id": dbus.MakeVariant([]dbus.UnixFD{fd})}},
 		"h index":   {dbus.UnixFDIndex(0)},
 		"ah index":  {[]dbus.UnixFDIndex{0, 7, 1 << 31}},
-		"deep":      {"vm1", map[string]dbus.Variant{"id": deep}},
 		"odd types": {"vm1", map[string]dbus.Variant{"queues": dbus.MakeVariant([]any{1, "x"})}},
 		"big":       {"vm1", map[string]dbus.Variant{"id": dbus.MakeVariant(strings.Repeat("x", 1<<20))}},
 		"nothing":   {},
-	} {
-		for _, method := range []string{"org.vmnetd1.Manager.Attach", "org.vmnetd1.Manager.Explain", "org.freedesktop.DBus.Properties.Get", "x.y"} {
-			conn, err := dbus.ConnectSystemBus() // a new one each time: the bus ends some of them
-			if err != nil {
-				return "", err
-			}
-			err = conn.Object(busName, rootPath).CallWithContext(ctx, method, 0, body...).Err
-			// A signal nobody asked for, and a reply to no call.
-			_ = conn.Emit(rootPath, "org.freedesktop.DBus.NameLost", body...)
-			conn.Close()
+	}
+	// Near what bus and library each take for too deep.
+	for depth := 50; depth < 66; depth++ {
+		deep := dbus.MakeVariant("x")
+		for range depth {
+			deep = dbus.MakeVariant(deep)
+		}
+		bodies[fmt.Sprint("depth ", depth)] = []any{"vm1", map[string]dbus.Variant{"id": deep}}
+	}
+	for name, body := range bodies {
+		for _, method := range []string{"org.vmnetd1.Manager.Attach", "org.vmnetd1.Manager.Explain", "a.b.c"} {
+			err := hostileCall(ctx, method, body)
 			if ctx.Err() != nil {
 				return "", fmt.Errorf("%s %s: no answer: %w", method, name, ctx.Err())
 			}
 			fmt.Fprintf(&said, "%s %s: %v\n", method, name, err)
 		}
 	}
-	return said.String(), nil
+	return said.String(), sendUndecodable()
+}
+
+// sendUndecodable sends a message that the bus passes on and godbus cannot
+// decode: a dict whose keys are signatures. Nobody answers it.
+func sendUndecodable() error {
+	raw, err := net.Dial("unix", strings.TrimPrefix(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "unix:path="))
+	if err != nil {
+		return err
+	}
+	conn, err := dbus.NewConn(signatureKeys{raw})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.Auth(nil); err != nil {
+		return err
+	}
+	if err := conn.Hello(); err != nil {
+		return err
+	}
+	if err := conn.Object(busName, rootPath).Call("a.b.c", dbus.FlagNoReplyExpected, map[byte]string{0: "x"}).Err; err != nil {
+		return err
+	}
+	return conn.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err // the bus has read it
+}
+
+// signatureKeys writes a{gs} where godbus writes a{ys}: with a key of zero the
+// bytes after it are the same.
+type signatureKeys struct{ net.Conn }
+
+func (c signatureKeys) Write(p []byte) (int, error) {
+	return c.Conn.Write(bytes.ReplaceAll(p, []byte("a{ys}"), []byte("a{gs}")))
+}
+
+// hostileCall makes one call over a connection of its own, because the bus ends
+// some of them, and sends the daemon a signal that only the bus may.
+func hostileCall(ctx context.Context, method string, body []any) error {
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	lost := &dbus.Message{Type: dbus.TypeSignal, Body: []any{busName}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldDestination: dbus.MakeVariant(busName),
+		dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath("/org/freedesktop/DBus")),
+		dbus.FieldInterface:   dbus.MakeVariant("org.freedesktop.DBus"),
+		dbus.FieldMember:      dbus.MakeVariant("NameLost"),
+		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(busName)),
+	}}
+	if err := conn.Send(lost, nil).Err; err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return conn.Object(busName, rootPath).CallWithContext(short, method, 0, body...).Err
 }
 
 // stealToken tries to use root's token.
@@ -238,4 +302,21 @@ func crowd(context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprint(closed), nil
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

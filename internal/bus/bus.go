@@ -17,8 +17,8 @@ type Options struct {
 	Address string       // "": Address()
 	Name    string       // the name to own
 	Handler dbus.Handler // answers calls
-	// OnUp is called each time the name is owned, before the first time also
-	// ends Ready; an error gives the connection up and tries again.
+	// OnUp is called each time the name is owned, the first time before Ready;
+	// an error gives the connection up, to try again.
 	OnUp func(*dbus.Conn) error
 	Log  *slog.Logger // nil: nothing is logged
 }
@@ -83,7 +83,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		case errors.Is(err, vmnetd.ErrBusy) && !owned:
 			return err
 		case err.Error() != said:
-			b.o.Log.Warn("no D-Bus: trying again until there is", "error", err)
+			b.o.Log.Warn("not on the bus: trying again until it works", "error", err)
 			said = err.Error()
 		}
 		select {

@@ -44,7 +44,11 @@ func dial(ctx context.Context, path string, log *slog.Logger, o []dbus.ConnOptio
 	}
 	// godbus shakes hands without a context.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
-	dropped := func(err error) { log.Warn("dropped a D-Bus message that cannot be read", "error", err) }
+	level := slog.LevelWarn
+	dropped := func(err error) {
+		log.Log(ctx, level, "dropped a D-Bus message that cannot be read", "error", err)
+		level = slog.LevelDebug // once is news, anybody can send a thousand
+	}
 	conn, err := greet(&frames{Conn: raw, dropped: dropped}, o)
 	if err == nil && !stop() {
 		conn.Close()
