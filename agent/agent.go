@@ -50,11 +50,11 @@ type Agent struct {
 	owners  owners
 	subs    subscribers
 
-	mu        sync.Mutex // guards what follows; never held across a call into the world
-	cfg       Config
-	cfgErr    error // what is wrong with the files of the operator, nil when they are what runs
-	edited    bool  // the files are good but not what runs
-	uplinks   map[string]vmnetd.UplinkState
+	mu       sync.Mutex // guards what follows; never held across a call into the world
+	cfg      Config
+	cfgErr   error // what is wrong with the files of the operator, nil when they are what runs
+	edited   bool  // the files are good but not what runs
+	uplinks  map[string]vmnetd.UplinkState
 	stateErr error // what was wrong with the state file at the start
 }
 

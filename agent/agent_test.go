@@ -113,7 +113,17 @@ func (h *host) halt() {
 // eventually waits until holds gives no error.
 func eventually(t testing.TB, what string, holds func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	within(t, 10*time.Second, what, holds)
+}
+
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func within(t fataler, limit time.Duration, what string, holds func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		err := holds()
 		if err == nil {

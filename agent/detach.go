@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
@@ -68,16 +67,13 @@ func listed(records []record) string {
 	return ": " + strings.Join(names, ", ")
 }
 
-// letGo writes down that a NIC is no longer wanted and takes it down. A guest
-// that does not let go leaves it detaching: its traffic has ended all the same.
+// letGo writes down that a NIC is no longer wanted and takes it down. Whatever
+// stops it then, a guest that does not let go above all, leaves it detaching,
+// with the reason as its problem, and is tried again until it is done.
 func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
 	if err := a.store.put(r); err != nil {
 		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so nothing was done: %w", r.FullName(), err)
-	}
-	if err := a.o.FP.Hit(failpoint.DetachStored); err != nil {
-		a.retries.later(a, r.key())
-		return r, err
 	}
 	if line, ok := a.wants(r.key()); ok {
 		if err := a.store.hold(r.key(), r.Instance); err != nil {
@@ -86,7 +82,10 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 		r.Reasons = append(r.Reasons, "listed at "+line+": comes back at the VM's next start")
 	}
 	a.changed(r, false)
-	err := a.teardown(ctx, r)
+	err := a.o.FP.Hit(failpoint.DetachStored)
+	if err == nil {
+		err = a.teardown(ctx, r)
+	}
 	if err == nil {
 		r.Problem = ""
 		return r, nil
@@ -95,10 +94,7 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	a.store.note(r)
 	a.changed(r, false)
 	a.retries.later(a, r.key())
-	if errors.Is(err, hypervisor.ErrEjecting) {
-		return r, nil
-	}
-	return r, err
+	return r, nil
 }
 
 // teardown removes what stands of a record, in the reverse order of converge,

@@ -31,15 +31,12 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 		where = "qmp, paused"
 	}
 	cfg := a.config()
-	facts := func(string) policy.Facts {
-		f := a.facts(ctx, cfg, req, vm)
-		f.VM.Where = where
-		return f
-	}
+	facts := a.facts(ctx, cfg, req, vm)
+	facts.VM.Where = where
 	if all {
-		return cfg.Policy.ExplainAll(req, facts), nil
+		return cfg.Policy.ExplainAll(req, func(string) policy.Facts { return facts }), nil
 	}
-	return []policy.Explanation{cfg.Policy.Explain(req, facts(""))}, nil
+	return []policy.Explanation{cfg.Policy.Explain(req, facts)}, nil
 }
 
 func (a *Agent) facts(ctx context.Context, cfg Config, req vmnetd.Request, vm hypervisor.VM) policy.Facts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -94,6 +95,7 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 		state, err := a.o.Uplinks.State(ctx, spec)
 		if err != nil {
 			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
+			time.AfterFunc(a.o.Backoff, func() { a.wake.set(0) })
 			continue
 		}
 		seen[spec.Name] = uplinkState(spec, state)

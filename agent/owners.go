@@ -92,18 +92,8 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 		}
 		return
 	}
-	if !a.alive(*r.Owner) {
-		pids := a.holders(ctx, r)
-		if len(pids) == 0 {
-			a.ended(ctx, r, "the process that held its queues has ended")
-			return
-		}
-		owner, err := a.ownerOf(pids[0])
-		if err != nil {
-			a.retries.later(a, r.key())
-			return
-		}
-		r.Owner = &owner
+	if !a.alive(*r.Owner) && !a.inherit(ctx, &r) {
+		return
 	}
 	a.owners.watch(r.key(), *r.Owner)
 	if r.Phase == vmnetd.Attached && a.sound(ctx, r) {
@@ -119,6 +109,26 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 	if err != nil {
 		a.lostByOwner(r, err)
 	}
+}
+
+// inherit makes the process that holds the queues now the owner, or removes what
+// nobody holds any more.
+func (a *Agent) inherit(ctx context.Context, r *record) bool {
+	pids := a.holders(ctx, *r)
+	if len(pids) == 0 {
+		a.ended(ctx, *r, "the process that held its queues has ended")
+		return false
+	}
+	owner, err := a.ownerOf(pids[0])
+	if err == nil {
+		r.Owner = &owner
+		err = a.store.put(*r)
+	}
+	if err != nil {
+		a.o.Log.Warn("cannot follow the queues to their holder yet", "vm", r.VM, "id", r.ID, "err", err)
+		a.retries.later(a, r.key())
+	}
+	return err == nil
 }
 
 func (a *Agent) ended(ctx context.Context, r record, why string) {
