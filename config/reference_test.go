@@ -1,0 +1,62 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func reference(t *testing.T) (*file, *node) {
+	t.Helper()
+	content, err := readFile("reference.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFile("reference.yaml", "reference.yaml", 0, content)
+	var p problems
+	root, ok := parse(f, &p)
+	if !ok {
+		t.Fatal(p.errors())
+	}
+	return f, root
+}
+
+// written lists the keys under n with where each stands first.
+func written(n *node, under string, into map[string]place) {
+	for _, e := range n.entries {
+		path := strings.TrimPrefix(under+"."+e.name, ".")
+		if _, there := into[path]; !there {
+			into[path] = e.at
+		}
+		written(e.value, path, into)
+	}
+	for _, i := range n.items {
+		written(i, under+"[]", into)
+	}
+}
+
+func TestReferenceIsAGoodConfiguration(t *testing.T) {
+	cfg, err := Check("reference.yaml", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Warnings) > 0 {
+		t.Errorf("warnings: %v", cfg.Warnings)
+	}
+}
+
+func TestReferenceExplainsEveryKeyThatWorks(t *testing.T) {
+	f, root := reference(t)
+	keys := map[string]place{}
+	written(root, "", keys)
+	documentKeys.paths("", func(path string, later bool) {
+		at, there := keys[path]
+		switch {
+		case later && there:
+			t.Errorf("%s: of a later version, and in reference.yaml:%d", path, at.line)
+		case !later && !there:
+			t.Errorf("%s: not in reference.yaml", path)
+		case there && !strings.HasPrefix(strings.TrimSpace(f.line(at.line-1)), "#"):
+			t.Errorf("%s: no comment before reference.yaml:%d", path, at.line)
+		}
+	})
+}
