@@ -312,6 +312,7 @@ func TestMissingKindIsSaidBeforeAnythingIsMade(t *testing.T) {
 
 func TestDoctorSaysWhatToDoAboutWhatIsNotOK(t *testing.T) {
 	l := newLab(t, nil)
+	l.ownDev(t)
 	checks := l.Doctor(t.Context())
 	if len(checks) != 5 {
 		t.Errorf("%d checks", len(checks))

@@ -1,6 +1,7 @@
 package tapdev
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -15,7 +16,8 @@ import (
 
 // Holders finds the processes that hold a queue of the device open, this one
 // included. complete is false when some process could not be searched: looking
-// into one of another user takes CAP_SYS_PTRACE. A device that has gone is held
+// into one of another user takes CAP_SYS_PTRACE (init and kernel threads do not
+// count). A device that has gone is held
 // by nobody: the descriptors that are left reach nothing.
 func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bool, err error) {
 	link, err := h.current(ctx, dev)
@@ -43,7 +45,7 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 			return pids, false, ctx.Err()
 		}
 		holds, searched := holdsDevice(pid, rdev)
-		complete = complete && searched
+		complete = complete && (searched || neverHolds(pid))
 		if holds {
 			pids = append(pids, pid)
 		}
@@ -82,6 +84,29 @@ func holdsDevice(pid int, rdev uint64) (holds, searched bool) {
 		}
 	}
 	return false, searched
+}
+
+// neverHolds says that a process which could not be searched need not be: a
+// kernel thread has no descriptors, and init has none but its own and what its
+// units stored with it, which a hypervisor does not. In a container or a
+// sandbox init may well be more privileged than we are.
+func neverHolds(pid int) bool {
+	if pid == 1 {
+		return true
+	}
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ended(err)
+	}
+	// "PID (COMM) STATE PPID PGRP SESSION TTY TPGID FLAGS …" (proc(5)); COMM may
+	// hold blanks and parentheses.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
+	return err == nil && flags&kernelThread != 0
 }
 
 // ended says that a process or a descriptor went away under the search, which

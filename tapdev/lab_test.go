@@ -124,7 +124,19 @@ func parse(t testing.TB, text string) failpoint.Set {
 	return set
 }
 
-// noFolderLeft makes sure that no private folder of this process stays in /dev.
+// ownDev gives the Host a folder of its own on devtmpfs in the place of /dev:
+// empty, so that no shared node is ever found.
+func (l *lab) ownDev(t testing.TB) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev", ".vmnetd-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l.dev = dir
+}
+
+// noFolderLeft makes sure that no private folder stays in a Host's own dev.
 func noFolderLeft(t testing.TB, dev string) {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(dev, ".vmnetd-*"))

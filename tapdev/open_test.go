@@ -1,0 +1,432 @@
+package tapdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/testkit"
+)
+
+func TestQueuesAreTheDevicesOwnAndAllAlike(t *testing.T) {
+	for _, queues := range []int{1, 2, 4, 8} {
+		l := newLab(t, nil)
+		s := l.spec(1, vmnetd.Bridge)
+		s.Queues = queues
+		dev := l.ensure(t, s)
+		set := l.open(t, dev)
+		if len(set.Queues) != queues {
+			t.Fatalf("%d queues, want %d", len(set.Queues), queues)
+		}
+		want := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		if queues > 1 {
+			want |= unix.IFF_MULTI_QUEUE
+		}
+		for i, fd := range set.Queues {
+			ifr, _ := unix.NewIfreq("")
+			if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr); err != nil {
+				t.Fatal(err)
+			}
+			if ifr.Name() != dev.Ifname || ifr.Uint16() != want {
+				t.Errorf("queue %d: %s %#x, want %s %#x", i, ifr.Name(), ifr.Uint16(), dev.Ifname, want)
+			}
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("queue %d would be inherited: %v", i, err)
+			}
+		}
+	}
+}
+
+func TestDeviceTakes256QueuesAndNamesTheLimit(t *testing.T) {
+	l := newLab(t, nil)
+	s := l.spec(1, vmnetd.Bridge)
+	s.Queues = MaxQueues
+	dev := l.ensure(t, s)
+	l.open(t, dev)
+	before := testkit.OpenFDs()
+	_, err := l.Open(t.Context(), dev)
+	says(t, err, vmnetd.ErrBusy, "256", "vm1/net0")
+	if after := testkit.OpenFDs(); len(after) != len(before) {
+		t.Errorf("%d descriptors, were %d", len(after), len(before))
+	}
+}
+
+// collide makes a device with the same ifindex in two namespaces. The second
+// one's /dev/tapN, if there is any, is the first one's.
+func collide(t *testing.T) (first, second *lab, a, b Device) {
+	t.Helper()
+	const index = 77777
+	first, second = newLab(t, nil), newLab(t, nil)
+	for i, l := range []*lab{first, second} {
+		m := macvtap(l.spec(1, vmnetd.Bridge))
+		m.Index = index
+		l.ns.Create(t, m)
+		ip(t, l.ns, "link", "set", m.Name, "alias", vmnetd.Alias("vm1", "net0"))
+		dev, err := l.Find(t.Context(), m.Name)
+		if err != nil {
+			t.Fatalf("device %d: %v", i, err)
+		}
+		if i == 0 {
+			a = dev
+		} else {
+			b = dev
+		}
+	}
+	return first, second, a, b
+}
+
+// TestSameIndexNameAndMACInTwoNamespacesAreToldApart provokes the collision in
+// /dev: both devices agree in everything but their number.
+func TestSameIndexNameAndMACInTwoNamespacesAreToldApart(t *testing.T) {
+	first, second, a, b := collide(t)
+	if a.Ifindex != b.Ifindex || a.Ifname != b.Ifname || a.MAC.String() != b.MAC.String() || a.Rdev == b.Rdev {
+		t.Fatalf("no collision: %+v and %+v", a, b)
+	}
+	for i, c := range []struct {
+		l   *lab
+		dev Device
+	}{{first, a}, {second, b}} {
+		set := c.l.open(t, c.dev)
+		if err := c.l.SetUp(t.Context(), c.dev, true); err != nil {
+			t.Fatal(err)
+		}
+		far, text := c.l.out.OpenWire(t, "far0"), fmt.Sprintf("from device %d", i)
+		testkit.TapWire(set.Queues[0], 10).Send(t, testkit.Frame{Dst: testkit.Broadcast, Src: c.dev.MAC, Text: text})
+		if _, heard := far.Hear(t, text, testkit.Patience); !heard {
+			t.Errorf("the queue of device %d is another device's", i)
+		}
+	}
+}
+
+func TestForeignNodeIsNeverOpened(t *testing.T) {
+	first, second, a, b := collide(t)
+	// The shared node is one of the two's; whose was it?
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/dev/tap%d", a.Ifindex), &st); err != nil {
+		t.Skipf("a copy of this test has the node: %v", err)
+	}
+	victim, opener, dev := first, second, b
+	if st.Rdev == b.Rdev {
+		victim, opener, dev = second, first, a
+	}
+	// The victim's device has all its queues but one: a stranger would take it.
+	s := victim.spec(1, vmnetd.Bridge)
+	n, err := victim.openNode(a.Ifindex, st.Rdev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	set := &queuefd.Set{}
+	defer set.Close()
+	for range MaxQueues - 1 {
+		fd, err := n.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Queues = append(set.Queues, fd)
+	}
+	_ = s
+	opener.open(t, dev)
+	fd, err := n.open()
+	if err != nil {
+		t.Fatalf("the victim's last queue is taken: %v", err)
+	}
+	set.Queues = append(set.Queues, fd)
+}
+
+func TestOpensWithoutTheSharedNodeAndLeavesNone(t *testing.T) {
+	l := newLab(t, nil)
+	l.ownDev(t)
+	l.open(t, l.ensure(t, l.spec(1, vmnetd.Bridge)))
+	noFolderLeft(t, l.dev)
+}
+
+func TestFoundWithoutPrivilegeToMountSysfs(t *testing.T) {
+	l := newLab(t, nil)
+	s := l.spec(1, vmnetd.Bridge)
+	s.VM = fmt.Sprint("vm", os.Getpid()) // /sys/dev/char shows every namespace's, also a copy's of this test
+	s.Ifname = vmnetd.Ifname(s.VM, s.ID)
+	dev := l.ensure(t, s)
+	link := l.ns.Link(t, dev.Ifname)
+	text, err := findCharDev(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rdev, err := parseRdev(text); err != nil || rdev != dev.Rdev {
+		t.Errorf("found %s, want %x: %v", text, dev.Rdev, err)
+	}
+	first, _, a, _ := collide(t)
+	if _, err := findCharDev(first.ns.Link(t, a.Ifname)); err == nil {
+		t.Error("guessed between two devices")
+	}
+}
+
+// TestEveryWayIntoANamespaceOpensTheRightDevice runs Open in a process whose
+// /sys is the one of another namespace, and in one whose /sys is right; /run
+// and /tmp are nodev there, as systemd mounts them.
+func TestEveryWayIntoANamespaceOpensTheRightDevice(t *testing.T) {
+	if name := os.Getenv("TAPDEV_TEST_OPEN"); name != "" {
+		openHere(t, name)
+		return
+	}
+	nodev := "mount -t tmpfs -o nodev none /run && mount -t tmpfs -o nodev none /tmp && cd / && "
+	for way, prepare := range map[string]string{
+		"as nsenter and unshare": nodev,
+		"as ip netns exec":       nodev + "mount -t sysfs none /sys && ",
+	} {
+		t.Run(way, func(t *testing.T) {
+			l := newLab(t, nil)
+			dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			binary, err := os.Open(self) // /tmp, where it lies, is about to be covered
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer binary.Close()
+			script := prepare + "exec /proc/self/fd/3 -test.run='^TestEveryWayIntoANamespaceOpensTheRightDevice$'"
+			cmd := l.ns.Command(t.Context(), "unshare", "-m", "sh", "-c", script)
+			cmd.ExtraFiles = []*os.File{binary}
+			cmd.Env = append(os.Environ(), "TAPDEV_TEST_OPEN="+dev.Ifname)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}
+
+func openHere(t *testing.T, ifname string) {
+	for _, dir := range []string{"/run", "/tmp"} {
+		node := filepath.Join(dir, "node")
+		if err := unix.Mknod(node, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+			t.Fatal(err)
+		}
+		if fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+			_ = unix.Close(fd)
+			t.Fatalf("%s is not mounted nodev", dir)
+		}
+	}
+	conn, err := rtnl.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	h := New(conn, nil, nil)
+	defer h.Close()
+	dev, err := h.Find(t.Context(), ifname)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, without := range []bool{false, true} { // with /dev/tapN, and without
+		if without {
+			l := &lab{Host: h}
+			l.ownDev(t)
+		}
+		set, err := h.Open(t.Context(), dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestThousandFailedAttachesLeaveNoDescriptor(t *testing.T) {
+	l := newLab(t, nil)
+	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+	lost := dev
+	lost.Ifindex = 4711
+	l.ownDev(t)
+	shared := l.dev
+	set := l.open(t, dev) // warm: sockets are open
+	before := len(testkit.OpenFDs())
+	for i := range 1000 {
+		var err error
+		switch i % 4 {
+		case 0: // no such device
+			_, err = l.Open(t.Context(), lost)
+		case 1: // no folder for a node
+			l.dev = filepath.Join(shared, "nowhere")
+			_, err = l.Open(t.Context(), dev)
+			l.dev = shared
+		case 2: // the number belongs to no device: the node opens nothing
+			err = l.openQueues(&queuefd.Set{}, l.ns.Link(t, dev.Ifname), unix.Mkdev(4000, 1))
+		case 3: // the node is another device's
+			bad := &queuefd.Set{}
+			err = l.openQueues(bad, l.ns.Link(t, dev.Ifname), unix.Mkdev(1, 3))
+			err = errors.Join(err, bad.Close())
+		}
+		if err == nil {
+			t.Fatalf("attempt %d went well", i)
+		}
+	}
+	if after := len(testkit.OpenFDs()); after != before {
+		t.Errorf("%d descriptors, were %d", after, before)
+	}
+	noFolderLeft(t, l.dev)
+	_ = set
+}
+
+func TestDeviceThatWentWhileItsQueuesWereOpenedIsNotHandedOut(t *testing.T) {
+	l := newLab(t, nil)
+	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+	link := l.ns.Link(t, dev.Ifname)
+	set := &queuefd.Set{}
+	defer set.Close()
+	if err := l.openQueues(set, link, dev.Rdev); err != nil {
+		t.Fatal(err)
+	}
+	l.ns.Delete(t, dev.Ifname)
+	says(t, l.stillThere(t.Context(), dev, dev.Rdev), vmnetd.ErrNotFound, "gone")
+	// The queue of the dead device reads and writes as if nothing were.
+	if err := checkQueue(set.Queues[0], link); err == nil {
+		t.Error("the queue of a deleted device passes the check")
+	}
+	m := macvtap(l.spec(1, vmnetd.Bridge)) // the next device has its index and name
+	m.Index = dev.Ifindex
+	l.ns.Create(t, m)
+	ip(t, l.ns, "link", "set", m.Name, "alias", vmnetd.Alias("vm1", "net0"))
+	if again, err := l.Find(t.Context(), dev.Ifname); err != nil {
+		t.Fatal(err)
+	} else if again.Rdev != dev.Rdev {
+		says(t, l.stillThere(t.Context(), dev, dev.Rdev), vmnetd.ErrFailed, "replaced")
+	}
+	if err := checkQueue(set.Queues[0], link); err == nil {
+		t.Error("the same name and index revive a dead queue")
+	}
+}
+
+// TestVHostIsOpenedOncePerQueueOrSaysWhyNot has the null device stand for
+// vhost-net: the descriptors are counted, not used.
+func TestVHostIsOpenedOncePerQueueOrSaysWhyNot(t *testing.T) {
+	l := newLab(t, nil, WithVHost("/dev/null"))
+	s := l.spec(1, vmnetd.Bridge)
+	s.Queues = 3
+	dev := l.ensure(t, s)
+	if set := l.open(t, dev); len(set.VHost) != 3 || set.VHostReason != "" {
+		t.Errorf("with vhost: %+v", set)
+	}
+	if ok, reason := l.VHost(); !ok || reason != "" {
+		t.Errorf("with vhost: %v %q", ok, reason)
+	}
+	l.vhost = "/dev/vmnetd-has-no-such-device"
+	if set := l.open(t, dev); len(set.VHost) != 0 || set.VHostReason == "" || len(set.Queues) != 3 {
+		t.Errorf("without vhost: %+v", set)
+	}
+	if ok, reason := l.VHost(); ok || reason == "" {
+		t.Errorf("without vhost: %v %q", ok, reason)
+	}
+}
+
+func TestHoldersAreFoundWhateverTheNodeWasNamed(t *testing.T) {
+	l := newLab(t, nil)
+	l.ownDev(t)
+	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+	pids, complete, err := l.Holders(t.Context(), dev)
+	if err != nil || len(pids) > 0 || !complete {
+		t.Fatalf("held by nobody: %v, %v, %v", pids, complete, err)
+	}
+	set, err := l.Open(t.Context(), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	fd, err := unix.Dup(set.Queues[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "queue")
+	defer file.Close()
+	cmd := exec.CommandContext(t.Context(), "cat") // ends with its standard input
+	cmd.ExtraFiles = []*os.File{file}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprint([]int{min(os.Getpid(), cmd.Process.Pid), max(os.Getpid(), cmd.Process.Pid)})
+	pids, complete, err = l.Holders(t.Context(), dev)
+	if err != nil || !complete || fmt.Sprint(pids) != want && fmt.Sprint([]int{pids[1], pids[0]}) != want {
+		t.Errorf("%v, %v, %v; want %s", pids, complete, err, want)
+	}
+	_ = stdin.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	l.ns.Delete(t, dev.Ifname)
+	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
+		t.Errorf("of a device that has gone: %v, %v, %v", pids, complete, err)
+	}
+}
+
+func TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete(t *testing.T) {
+	if path := os.Getenv("TAPDEV_TEST_HOLDERS"); path != "" {
+		searchWithoutPrivilege(t, path)
+		return
+	}
+	l := newLab(t, nil)
+	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+	if k := kernelThread(t); !neverHolds(k) || !neverHolds(1) || neverHolds(os.Getpid()) {
+		t.Errorf("kernel thread %d, init or this process is taken for something else", k)
+	}
+	script := `exec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace --reuid 65534 --clear-groups -- "$0" -test.run='^TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete$'`
+	self := filepath.Join("/dev/shm", filepath.Base(t.TempDir())) // readable for nobody
+	copyFile(t, os.Args[0], self)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script, self)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "TAPDEV_TEST_HOLDERS="+fmt.Sprint(dev.Rdev))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func searchWithoutPrivilege(t *testing.T, rdev string) {
+	var number uint64
+	if _, err := fmt.Sscan(rdev, &number); err != nil {
+		t.Fatal(err)
+	}
+	if _, searched := holdsDevice(1, number); searched {
+		t.Error("claims to have searched a process of root's")
+	}
+	if _, searched := holdsDevice(os.Getpid(), number); !searched {
+		t.Error("could not search its own process")
+	}
+	if _, searched := holdsDevice(1<<30, number); !searched {
+		t.Error("a process that has ended counts as not searched")
+	}
+}
+
+// kernelThread is kthreadd, the child of nobody that is not init; it is not
+// visible in a pid namespace.
+func kernelThread(t *testing.T) int {
+	t.Helper()
+	if comm, err := os.ReadFile("/proc/2/comm"); err == nil && string(comm) == "kthreadd\n" {
+		return 2
+	}
+	return 1
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(to) })
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
