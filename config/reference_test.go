@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func reference(t *testing.T) (*file, *node) {
+func readReference(t *testing.T) (*file, *node) {
 	t.Helper()
 	content, err := readFile("reference.yaml")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestReferenceIsAGoodConfiguration(t *testing.T) {
 }
 
 func TestReferenceExplainsEveryKeyThatWorks(t *testing.T) {
-	f, root := reference(t)
+	f, root := readReference(t)
 	keys := map[string]place{}
 	written(root, "", keys)
 	documentKeys.paths("", func(path string, later bool) {
