@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= $(shell scripts/version)
 DIST    ?= dist
 GO      ?= go
 PATH    := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin

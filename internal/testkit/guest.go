@@ -100,18 +100,18 @@ func (g *Guest) WaitUp(ctx context.Context) error {
 	return nil
 }
 
-// GuestExit says that a command in a guest ended with a code that is not 0.
-type GuestExit struct {
+// GuestExitError says that a command in a guest ended with a code that is not 0.
+type GuestExitError struct {
 	Code   int
 	Output string
 }
 
-func (e *GuestExit) Error() string {
+func (e *GuestExitError) Error() string {
 	return fmt.Sprintf("exit code %d: %s", e.Code, strings.TrimSpace(e.Output))
 }
 
 // Run runs a shell script in the guest and returns what it printed, stdout and
-// stderr together. A code that is not 0 is a *GuestExit. When ctx ends first,
+// stderr together. A code that is not 0 is a *GuestExitError. When ctx ends first,
 // the script is killed in the guest as well.
 func (g *Guest) Run(ctx context.Context, script string) (string, error) {
 	out, code, err := g.channel.run(ctx, script)
@@ -119,7 +119,7 @@ func (g *Guest) Run(ctx context.Context, script string) (string, error) {
 	case err != nil:
 		return out, fmt.Errorf("guest %s: %w\n%s", g.Name, err, g.postMortem())
 	case code != 0:
-		return out, &GuestExit{Code: code, Output: out}
+		return out, &GuestExitError{Code: code, Output: out}
 	}
 	return out, nil
 }

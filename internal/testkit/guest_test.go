@@ -58,7 +58,7 @@ func plugAndPing(t *testing.T, host *Netns, g *Guest, o GuestOptions) {
 	if err != nil || !strings.Contains(out, "1 packets received") {
 		t.Errorf("ping of the host: %v\n%s", err, out)
 	}
-	var exit *GuestExit
+	var exit *GuestExitError
 	if out, err := g.Run(ctx, "ping -c 1 -W 1 192.0.2.3"); !errors.As(err, &exit) || exit.Code == 0 {
 		t.Errorf("ping of an address that nobody has: %v\n%s", err, out)
 	}
@@ -101,7 +101,7 @@ func TestGuestRunGivesOutputAndExitCodeAndOutlivesATimeout(t *testing.T) {
 	if out, err := g.Run(ctx, "nproc"); err != nil || strings.TrimSpace(out) != "2" {
 		t.Errorf("nproc = %q, %v; want 2", out, err)
 	}
-	var exit *GuestExit
+	var exit *GuestExitError
 	if out, err := g.Run(ctx, `printf 'a\nb'; exit 3`); out != "a\nb" || !errors.As(err, &exit) || exit.Code != 3 {
 		t.Errorf("output %q, %v; want a, b and exit code 3", out, err)
 	}
