@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -73,10 +73,14 @@ func (a *app) badConfig(err error) error {
 	return &exitError{code: vmnetd.ClassOf(err).Exit}
 }
 
-// checkFile reads a configuration that nobody accepted.
+// checkFile reads a configuration that nobody accepted, with the drop-ins that
+// stand beside it.
 func checkFile(file string) (agent.Config, error) {
 	if file == "" {
-		return agent.Config{}, fmt.Errorf("the name of the configuration is empty: %w", vmnetd.ErrInvalid)
+		return agent.Config{}, vmnetd.Errorf(vmnetd.ErrInvalid, "the name of the configuration is empty")
 	}
-	return agent.Config{}, fmt.Errorf("TODO")
+	return config.Check(file, dropins(file))
 }
+
+// dropins is the folder of drop-ins that belongs to a main file.
+func dropins(file string) string { return filepath.Join(filepath.Dir(file), "conf.d") }
