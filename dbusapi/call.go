@@ -36,11 +36,17 @@ type boundMethod struct {
 	m method
 }
 
-// NumArguments and its like are for godbus's own decoder, which is not used.
-func (boundMethod) NumArguments() int     { return 0 }
-func (boundMethod) NumReturns() int       { return 0 }
+// NumArguments is for godbus's own decoder, which is not used.
+func (boundMethod) NumArguments() int { return 0 }
+
+// NumReturns is as little used.
+func (boundMethod) NumReturns() int { return 0 }
+
+// ArgumentValue is as little used.
 func (boundMethod) ArgumentValue(int) any { return nil }
-func (boundMethod) ReturnValue(int) any   { return nil }
+
+// ReturnValue is as little used.
+func (boundMethod) ReturnValue(int) any { return nil }
 
 // DecodeArguments implements dbus.ArgumentDecoder: the signature must be that
 // of the contract, letter by letter.
@@ -55,7 +61,11 @@ func (b boundMethod) DecodeArguments(conn *dbus.Conn, sender string, msg *dbus.M
 
 // Call implements dbus.Method.
 func (b boundMethod) Call(args ...any) ([]any, error) {
-	c, s := args[0].(*call), b.n.s
+	c, ok := args[0].(*call) // from DecodeArguments
+	if !ok {
+		return nil, dbus.ErrMsgInvalidArg
+	}
+	s := b.n.s
 	if err := s.load.begin(c.sender); err != nil {
 		return nil, toBus(err)
 	}

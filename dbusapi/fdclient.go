@@ -27,11 +27,11 @@ func claim(ctx context.Context, path string, token []byte, ownerPID int) (a vmne
 	defer unix.Close(pidfd)
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unixpacket", path)
-	if err != nil {
+	conn, ok := c.(*net.UnixConn)
+	if err != nil || !ok {
 		return a, nil, vmnetd.Errorf(vmnetd.ErrUnreachable, "the daemon's socket for file descriptors is not reachable: %w", err).
 			WithNext("is " + path + " of another namespace or user?")
 	}
-	conn := c.(*net.UnixConn)
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

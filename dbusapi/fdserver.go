@@ -261,8 +261,11 @@ func handOver(conn *net.UnixConn, set *queuefd.Set) error {
 	}
 	ack, stray, err := readPacket(conn, 16, 1, packetLimit)
 	closeAll(stray)
-	if err != nil || string(ack) != packetAck || len(stray) > 0 {
-		return fmt.Errorf("the owner did not take the queues: %q %v", ack, err)
+	if err != nil {
+		return fmt.Errorf("the owner did not say that it has the queues: %w", err)
+	}
+	if string(ack) != packetAck || len(stray) > 0 {
+		return fmt.Errorf("the owner did not take the queues: it said %q", ack)
 	}
 	return nil
 }

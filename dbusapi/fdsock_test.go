@@ -73,7 +73,7 @@ func TestTheOwnerMayBeAnotherProcess(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
+	defer func() { _ = cmd.Wait() }()
 	defer in.Close()
 	_, set, err := c.OpenTap(t.Context(), vmnetd.Request{VM: "vm1"}, cmd.Process.Pid)
 	if err != nil {
@@ -207,7 +207,7 @@ func endedPidfd(t *testing.T) int {
 		t.Fatal(err)
 	}
 	in.Close()
-	cmd.Wait()
+	_ = cmd.Wait()
 	return pidfd
 }
 
@@ -239,8 +239,8 @@ func TestATokenIsOfNoUseToAnotherUser(t *testing.T) {
 func TestAClientThatNeverTakesTheQueuesLeavesNone(t *testing.T) {
 	for name, after := range map[string]func(*net.UnixConn){
 		"hangs up":     func(c *net.UnixConn) { c.Close() },
-		"says no":      func(c *net.UnixConn) { sendPacket(c, []byte("no")) },
-		"sends an fd":  func(c *net.UnixConn) { sendPacket(c, []byte(packetAck), 1) },
+		"says no":      func(c *net.UnixConn) { _ = sendPacket(c, []byte("no")) },
+		"sends an fd":  func(c *net.UnixConn) { _ = sendPacket(c, []byte(packetAck), 1) },
 		"says nothing": func(*net.UnixConn) {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package dbusapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -28,7 +27,7 @@ const nobody = 65534
 // TestMain is also the entry of the processes that tests run as another user.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("DBUSAPI_TEST_AS"); name != "" {
-		os.Exit(runAs(name))
+		os.Exit(runAs(name)) //nolint:forbidigo // this is the main of that process
 	}
 	before := openFDs()
 	code := m.Run()
@@ -36,7 +35,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "file descriptors left open: %v, before: %v\n", after, before)
 		code = 1
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // the only way for TestMain to fail
 }
 
 func runAs(name string) int {
@@ -313,12 +312,4 @@ func eventfds(n int) []int {
 		fds = append(fds, fd)
 	}
 	return fds
-}
-
-func asJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }

@@ -36,10 +36,18 @@ func methods() map[string]map[string]method {
 	}
 }
 
-func (c *call) text(i int) string        { return c.body[i].(string) }
-func (c *call) options(i int) properties { return c.body[i].(properties) }
+// arg is one argument; DecodeArguments has checked its type.
+func arg[T any](c *call, i int) T {
+	v, _ := c.body[i].(T)
+	return v
+}
 
-func (c *call) request() (vmnetd.Request, error) { return decodeRequest(c.text(0), c.options(1)) }
+func (c *call) text(i int) string { return arg[string](c, i) }
+
+// options come second in every method that takes some.
+func (c *call) options() properties { return arg[properties](c, 1) }
+
+func (c *call) request() (vmnetd.Request, error) { return decodeRequest(c.text(0), c.options()) }
 
 func attach(ctx context.Context, c *call) ([]any, error) {
 	req, err := c.request()
@@ -54,11 +62,11 @@ func attach(ctx context.Context, c *call) ([]any, error) {
 }
 
 func detach(ctx context.Context, c *call) ([]any, error) {
-	vm, id, err := attachmentAt(c.body[0].(dbus.ObjectPath))
+	vm, id, err := attachmentAt(arg[dbus.ObjectPath](c, 0))
 	if err != nil {
 		return nil, err
 	}
-	if err := decodeInto(nil, c.options(1)); err != nil {
+	if err := decodeInto(nil, c.options()); err != nil {
 		return nil, err
 	}
 	_, err = c.s.api.Detach(ctx, c.who.Caller, vm, agent.Selector{ID: id})
@@ -66,7 +74,7 @@ func detach(ctx context.Context, c *call) ([]any, error) {
 }
 
 func detachVM(ctx context.Context, c *call) ([]any, error) {
-	sel, err := decodeSelector(c.text(0), c.options(1))
+	sel, err := decodeSelector(c.text(0), c.options())
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +101,7 @@ func openTap(ctx context.Context, c *call) ([]any, error) {
 func reload(ctx context.Context, c *call) ([]any, error) { return nil, c.s.api.Reload(ctx) }
 
 func explain(ctx context.Context, c *call) ([]any, error) {
-	options := c.options(1)
+	options := c.options()
 	all, isBool := options["all"].Value().(bool)
 	if _, given := options["all"]; given && !isBool {
 		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "option all: must be a boolean")
@@ -114,7 +122,7 @@ func uplinks(_ context.Context, c *call) ([]any, error) { return array(c.s.api.U
 func doctor(ctx context.Context, c *call) ([]any, error) { return array(c.s.api.Doctor(ctx), nil) }
 
 func events(_ context.Context, c *call) ([]any, error) {
-	return array(c.s.api.Events(sinceMicro(c.body[0].(uint64))), nil)
+	return array(c.s.api.Events(sinceMicro(arg[uint64](c, 0))), nil)
 }
 
 func status(_ context.Context, c *call) ([]any, error) {

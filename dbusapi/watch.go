@@ -52,11 +52,14 @@ func asSent(e vmnetd.Event) vmnetd.Event {
 	return e
 }
 
+// untilDone is err, unless it came because ctx ended.
 func untilDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	switch ctx.Err() {
+	case nil:
+		return err
+	default:
 		return nil
 	}
-	return err
 }
 
 // subscription is the signals that come from the daemon until end.

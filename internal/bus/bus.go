@@ -71,18 +71,16 @@ func (b *Bus) set(conn *dbus.Conn) {
 // waited for otherwise: guests do not care.
 func (b *Bus) Run(ctx context.Context) error {
 	wait, said, owned := shortestWait, "", false
-	for {
+	for ctx.Err() == nil {
 		conn, err := b.up(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return b.down(conn)
 		case err == nil:
 			b.serve(ctx, conn, !owned)
 			wait, said, owned = shortestWait, "", true
 			continue
 		case errors.Is(err, vmnetd.ErrBusy) && !owned:
 			return err
-		case err.Error() != said:
+		case err.Error() != said && ctx.Err() == nil:
 			b.o.Log.Warn("not on the bus: trying again until it works", "error", err)
 			said = err.Error()
 		}
@@ -92,6 +90,7 @@ func (b *Bus) Run(ctx context.Context) error {
 			wait = min(2*wait, longestWait)
 		}
 	}
+	return nil
 }
 
 // serve waits until the connection or ctx ends.
@@ -107,14 +106,7 @@ func (b *Bus) serve(ctx context.Context, conn *dbus.Conn, first bool) {
 	case <-ctx.Done():
 	}
 	b.set(nil)
-	b.down(conn)
-}
-
-func (b *Bus) down(conn *dbus.Conn) error {
-	if conn != nil {
-		conn.Close()
-	}
-	return nil
+	conn.Close()
 }
 
 func (b *Bus) up(ctx context.Context) (*dbus.Conn, error) {

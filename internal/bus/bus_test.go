@@ -28,7 +28,7 @@ func start(t *testing.T, o bus.Options) (b *bus.Bus, ended chan error) {
 	go func() { ended <- b.Run(ctx); close(ended) }()
 	t.Cleanup(func() {
 		cancel()
-		receive(t, ended)
+		_ = receive(t, ended)
 	})
 	return b, ended
 }

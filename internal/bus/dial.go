@@ -43,7 +43,7 @@ func dial(ctx context.Context, path string, log *slog.Logger, o []dbus.ConnOptio
 		return nil, err
 	}
 	// godbus shakes hands without a context.
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	level := slog.LevelWarn
 	dropped := func(err error) {
 		log.Log(ctx, level, "dropped a D-Bus message that cannot be read", "error", err)
