@@ -23,6 +23,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race every exit waits a second otherwise
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
