@@ -18,8 +18,8 @@ import (
 const batchFrom = 4
 
 // Remove deletes devices. One that has gone, or whose index or name belongs to
-// another device now, is fine. In passthru the lower device keeps the guest's
-// MAC: RestoreMAC.
+// another device now, is fine. What a passthru leaves to be put right is
+// RestoreMAC's.
 func (h *Host) Remove(ctx context.Context, devs ...Device) error {
 	var doomed []rtnl.Link
 	for _, d := range devs {
