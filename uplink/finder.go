@@ -1,0 +1,123 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+)
+
+// Links is what a Finder asks the mirror of links for (rtnl.Watch).
+type Links interface {
+	ByIndex(index int) (rtnl.Link, bool)
+	On(lower int) []rtnl.Link
+	All() []rtnl.Link
+}
+
+// Finder finds declared uplinks. Once found, an uplink is the device it was
+// found as, by ifindex and permanent MAC, whatever it is renamed to.
+type Finder struct {
+	conn  *rtnl.Conn
+	links Links
+
+	mu    sync.Mutex
+	bound map[string]binding // by the uplink's name
+}
+
+type binding struct {
+	index int
+	perm  net.HardwareAddr
+	by    string // how it was declared: a changed declaration binds anew
+}
+
+// New makes a Finder that looks single devices up by conn and everything else
+// in the mirror of the same namespace.
+func New(conn *rtnl.Conn, links Links) *Finder {
+	return &Finder{conn: conn, links: links, bound: map[string]binding{}}
+}
+
+// State is the uplink as it is now: two questions to the kernel, no list of
+// all links. An uplink that is absent is no error; Problem says so.
+func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
+	link, err := f.find(ctx, spec)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		f.unbind(spec)
+		return State{Spec: spec, Problem: err.Error()}, nil
+	}
+	if err != nil {
+		return State{}, err
+	}
+	f.bind(spec, link)
+	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index)}
+	if link.Master != 0 {
+		s.Master = f.master(ctx, link.Master)
+	}
+	s.Hosts, err = f.conn.Addrs(ctx, link.Index)
+	if err != nil {
+		return State{}, err
+	}
+	s.Problem = problem(spec, link)
+	return s, nil
+}
+
+// find is the device it was bound to, as long as that is there, otherwise the
+// one that matches the declaration.
+func (f *Finder) find(ctx context.Context, spec Spec) (rtnl.Link, error) {
+	f.mu.Lock()
+	b, ok := f.bound[spec.Name]
+	f.mu.Unlock()
+	if !ok || b.by != declared(spec) {
+		return f.match(ctx, spec)
+	}
+	link, err := f.conn.LinkByIndex(ctx, b.index)
+	if errors.Is(err, vmnetd.ErrNotFound) || err == nil && !bytes.Equal(link.PermMAC, b.perm) {
+		return f.match(ctx, spec) // indexes come again
+	}
+	return link, err
+}
+
+func (f *Finder) bind(spec Spec, link rtnl.Link) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bound[spec.Name] = binding{index: link.Index, perm: link.PermMAC, by: declared(spec)}
+}
+
+func (f *Finder) unbind(spec Spec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.bound, spec.Name)
+}
+
+// master is the device that the uplink is a port of: from the mirror, or, when
+// the mirror has not heard of it yet, from the kernel.
+func (f *Finder) master(ctx context.Context, index int) rtnl.Link {
+	if l, ok := f.links.ByIndex(index); ok {
+		return l
+	}
+	l, err := f.conn.LinkByIndex(ctx, index)
+	if err != nil {
+		return rtnl.Link{Index: index}
+	}
+	return l
+}
+
+// problem is one sentence, or "" when the uplink can carry traffic under the
+// name it was declared with.
+func problem(spec Spec, link rtnl.Link) string {
+	switch {
+	case !link.Up:
+		return fmt.Sprintf("%s is down: ip link set %s up", link.Name, link.Name)
+	case !link.Carrier:
+		return fmt.Sprintf("%s has no carrier: guests on it reach neither the outside nor each other", link.Name)
+	case byName(spec) && !named(link, deviceName(spec)):
+		return fmt.Sprintf("%s was renamed to %s: it is used under its new name until vmnetd starts again", deviceName(spec), link.Name)
+	case spec.MTU > 0 && link.MTU < spec.MTU:
+		return fmt.Sprintf("the MTU of %s is %d, not %d as declared", link.Name, link.MTU, spec.MTU)
+	}
+	return ""
+}
