@@ -40,7 +40,7 @@ bench: setup-bench build
 ## build: bin/vmnetd
 .PHONY: build
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/vmnetd ./cmd/vmnetd
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/vmnetd ./cmd/vmnetd
 
 ## deb: the Debian package, in dist/
 .PHONY: deb
