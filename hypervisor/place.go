@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -97,20 +96,14 @@ func (l *link) buses(ctx context.Context) ([]bus, error) {
 	} else if len(props) > 0 {
 		all = append(all, root440fx)
 	}
-	for _, container := range []string{peripheral, peripheral + "-anon"} {
-		props, err := l.list(ctx, container)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range props {
-			b, ok, err := l.busBehind(ctx, container, p)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				b.order = order(p.Name)
-				all = append(all, b)
-			}
+	props, err := l.list(ctx, peripheral)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range props {
+		if b, ok := busBehind(p); ok {
+			b.order = order(p.Name)
+			all = append(all, b)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b bus) int {
@@ -160,27 +153,17 @@ func (l *link) pciOrder(ctx context.Context) (rank func(id string) int, err erro
 	}, nil
 }
 
-// busBehind finds the bus behind a bridge. It is named after the bridge, or,
-// where that has no id, by QEMU (hw/pci/pci_bridge.c, pci_bridge_initfn).
-func (l *link) busBehind(ctx context.Context, container string, p property) (bus, bool, error) {
+// busBehind is the bus behind a bridge, which has the bridge's id as its name
+// (hw/pci/pci_bridge.c, pci_bridge_initfn). One without an id cannot be told
+// from the root bus by name: "pcie.0" may be both.
+func busBehind(p property) (bus, bool) {
 	kind, _ := p.child()
 	express := slices.Contains(expressPorts, kind)
 	if !express && !slices.Contains(bridges, kind) {
-		return bus{}, false, nil
+		return bus{}, false
 	}
-	port := container + "/" + p.Name
-	b := bus{name: p.Name, path: port + "/" + p.Name, port: port, express: express}
-	if container == peripheral {
-		return b, true, nil
-	}
-	props, err := l.list(ctx, port)
-	for _, p := range props {
-		if kind, ok := p.child(); ok && (kind == "PCI" || kind == "PCIE") {
-			b.name, b.path = p.Name, port+"/"+p.Name
-			return b, true, err
-		}
-	}
-	return bus{}, false, err
+	port := peripheral + "/" + p.Name
+	return bus{name: p.Name, path: port + "/" + p.Name, port: port, express: express}, true
 }
 
 // freeSlot finds a free slot of a bus that takes hotplug.
@@ -249,23 +232,40 @@ func (l *link) takesHotplug(ctx context.Context, b bus) (bool, error) {
 // noPlace says what to add to the command line, with an id and a chassis number
 // that are free.
 func (l *link) noPlace(ctx context.Context, buses []bus) error {
-	chassis, ids := 0, map[string]bool{}
-	for _, b := range buses {
-		ids[b.name] = true
-		n := 0
-		if _, err := l.get(ctx, b.port, map[bool]string{true: "chassis", false: "chassis_nr"}[b.express], &n); err != nil {
-			return err
-		}
-		chassis = max(chassis, n)
-	}
 	device, number, stem := "pcie-root-port", "chassis", "rp"
 	if len(buses) > 0 && buses[0].port == "" {
 		device, number, stem = "pci-bridge", "chassis_nr", "pci."
 	}
+	chassis, err := l.lastChassis(ctx, number)
+	if err != nil {
+		return err
+	}
 	free := 1
-	for ids[stem+strconv.Itoa(free)] {
+	for slices.ContainsFunc(buses, func(b bus) bool { return b.name == stem+itoa(free) }) {
 		free++
 	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free place for another PCI device: %d of %d places that take hotplug are in use", vmnetd.Printable(l.vm), len(buses), len(buses)).
+	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free place for another PCI device: of %d that have a name, none is free and takes hotplug", vmnetd.Printable(l.vm), len(buses)).
 		WithNext(fmt.Sprintf("start QEMU with one more: -device %s,id=%s%d,%s=%d", device, stem, free, number, chassis+1))
+}
+
+// lastChassis is the highest number of a property of bridges, with an id or
+// without: two with the same one are refused by QEMU.
+func (l *link) lastChassis(ctx context.Context, number string) (last int, err error) {
+	for _, container := range []string{peripheral, peripheral + "-anon"} {
+		props, err := l.list(ctx, container)
+		if err != nil {
+			return 0, err
+		}
+		for _, p := range props {
+			if _, ok := busBehind(p); !ok {
+				continue
+			}
+			n := 0
+			if _, err := l.get(ctx, container+"/"+p.Name, number, &n); err != nil {
+				return 0, err
+			}
+			last = max(last, n)
+		}
+	}
+	return last, nil
 }

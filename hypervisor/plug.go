@@ -200,7 +200,12 @@ func (h *handover) removeNetdev() error {
 
 func (h *handover) addDevice(ctx context.Context) error {
 	h.back.Add(func() error { return h.l.eject(h.undoCtx, h.nic.ID, h.l.since.Add(h.q.limits.Eject)) })
-	if err := h.l.Do(ctx, "device_add", h.deviceArgs(), nil); err != nil {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A caller that gives up now would leave a NIC that only the guest can
+	// let go of: see the command through.
+	if err := h.l.Do(context.WithoutCancel(ctx), "device_add", h.deviceArgs(), nil); err != nil {
 		return err
 	}
 	return h.q.hit(failpoint.HandoverDevice)

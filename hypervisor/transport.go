@@ -249,6 +249,9 @@ func (c *Conn) do(ctx context.Context, command string, args, out any, fd int) er
 
 // roundTrip sends msg with an id of ours and waits for the reply to it.
 func (c *Conn) roundTrip(ctx context.Context, msg map[string]any, args any, fd int) (message, error) {
+	if err := ctx.Err(); err != nil {
+		return message{}, err
+	}
 	limit := time.Now().Add(c.limits.Command)
 	id, wait, err := c.expect()
 	if err != nil {
