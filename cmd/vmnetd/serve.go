@@ -60,6 +60,7 @@ type task struct {
 type parts struct {
 	tasks  []task
 	reload func(ctx context.Context) error
+	close  func() error // gives back what wire opened; guests and devices stay as they are
 }
 
 func serve(ctx context.Context, o serveOptions) error {
@@ -67,7 +68,7 @@ func serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := p.run(ctx, o.log); err != nil {
+	if err := errors.Join(p.run(ctx, o.log), p.close()); err != nil {
 		return err
 	}
 	o.log.Info("stopped, guests stay connected")

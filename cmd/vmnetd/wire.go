@@ -2,12 +2,147 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent"
+	"github.com/vmnetd/vmnetd/config"
+	"github.com/vmnetd/vmnetd/dbusapi"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/proc"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/undo"
+	"github.com/vmnetd/vmnetd/tapdev"
+	"github.com/vmnetd/vmnetd/uplink"
 )
 
 // wire makes the parts of the daemon and connects them. Nothing runs yet when
 // it returns.
-func wire(context.Context, serveOptions) (parts, error) {
-	return parts{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "serve: not in this version")
+func wire(_ context.Context, o serveOptions) (p parts, err error) {
+	var opened undo.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, opened.Run())
+		}
+	}()
+	p.close = opened.Run
+	ao, err := agentOptions(o)
+	if err != nil {
+		return p, err
+	}
+	if err := lockState(o.state, &opened); err != nil {
+		return p, err
+	}
+	if err := openWorld(&ao, &opened); err != nil {
+		return p, err
+	}
+	a := agent.New(ao)
+	s := dbusapi.New(a, dbusapi.Options{RunDir: o.state, Log: o.log})
+	p.reload = a.Reload
+	p.tasks = []task{
+		{name: "agent", run: a.Run, ready: a.Ready()},
+		{name: "D-Bus", run: after(a.Ready(), s.Run), ready: s.Ready()},
+	}
+	return p, nil
+}
+
+// after starts run once ready is closed: the first call finds every attachment
+// looked at.
+func after(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ready:
+			return run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// agentOptions is all that comes from the command line, the files and the
+// process itself.
+func agentOptions(o serveOptions) (agent.Options, error) {
+	points, err := failpoint.Parse(os.Getenv(failpoint.Env))
+	if err != nil {
+		return agent.Options{}, err
+	}
+	for _, dir := range []string{o.state, o.lib} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return agent.Options{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot make %s: %w", dir, err)
+		}
+	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return agent.Options{}, err
+	}
+	machine, err := machineID(o.lib)
+	if err != nil {
+		return agent.Options{}, err
+	}
+	dropins := filepath.Join(filepath.Dir(o.config), "conf.d")
+	return agent.Options{
+		Config:   config.New(o.config, dropins, o.lib),
+		StateDir: o.state, LibDir: o.lib, Boot: boot, Machine: machine, Version: version,
+		Log: o.log, FP: points,
+		Hypervisor: hypervisor.NewQMP(hypervisor.Options{FP: points, Log: o.log}),
+	}, nil
+}
+
+// openWorld opens what the agent sees of the kernel, in the network namespace
+// that the daemon was started in.
+func openWorld(o *agent.Options, opened *undo.Stack) error {
+	conn, err := rtnl.Open()
+	if err != nil {
+		return err
+	}
+	opened.Add(conn.Close)
+	links, err := rtnl.OpenWatch()
+	if err != nil {
+		return err
+	}
+	opened.Add(links.Close)
+	host := tapdev.New(conn, links, o.FP)
+	opened.Add(host.Close)
+	o.Links, o.Devices, o.Uplinks = links, host, uplink.New(conn, links)
+	return nil
+}
+
+// lockState keeps a second daemon away from the same state. The lock goes with
+// the process, however it ends.
+func lockState(dir string, opened *undo.Stack) error {
+	path := filepath.Join(dir, "lock")
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open %s: %w", path, err)
+	}
+	opened.Add(func() error { return unix.Close(fd) })
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "another vmnetd works with %s", dir).WithNext("vmnetd status, or give this one its own --state-dir")
+	}
+	return err
+}
+
+// machineID is what tells this host from others where MACs are derived
+// (machine-id(5)); a host without one gets one that is kept in lib.
+func machineID(lib string) (string, error) {
+	own := filepath.Join(lib, "machine-id")
+	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id", own} {
+		b, err := os.ReadFile(path)
+		if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+			return id, nil
+		}
+	}
+	b, err := os.ReadFile("/proc/sys/kernel/random/uuid")
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(b)), os.WriteFile(own, b, 0o600)
 }
