@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -34,24 +36,24 @@ Without FILE it is ` + defaultConfig + `.`,
 		Example: `  vmnetd check
   vmnetd check ./vmnetd.yaml && sudo vmnetd reload`,
 		Args: takes(nil, "FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			file := defaultConfig
 			if len(args) > 0 {
 				file = args[0]
 			}
-			return a.check(file)
+			return a.check(cmd.Context(), file)
 		},
 	}
 }
 
-func (a *app) check(file string) error {
+func (a *app) check(ctx context.Context, file string) error {
 	cfg, err := checkFile(file)
 	if err != nil {
 		return a.badConfig(err)
 	}
-	c := checked{file, len(cfg.Uplinks), len(cfg.Policy.Networks), len(cfg.Policy.Rules), len(cfg.VMs), cfg.Warnings}
+	warnings := slices.Concat([]string{}, cfg.Warnings, hostWarnings(ctx, cfg))
+	c := checked{file, len(cfg.Uplinks), len(cfg.Policy.Networks), len(cfg.Policy.Rules), len(cfg.VMs), warnings}
 	if a.json {
-		c.Warnings = append([]string{}, c.Warnings...)
 		return a.printJSON(c)
 	}
 	for _, w := range c.Warnings {
