@@ -102,10 +102,14 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 	return a.justChanged(r), nil
 }
 
-// justChanged is a record as it is answered to the call that changed it.
+// justChanged is a record as it is answered to the call that changed it: the
+// mirror of links may not have heard yet that its device is up.
 func (a *Agent) justChanged(r record) vmnetd.Attachment {
 	att := a.shown(r)
-	att.Changed = true
+	att.Changed, att.Ifindex = true, r.Ifindex
+	if lower, ok := a.o.Links.ByIndex(r.Lower); ok && att.Phase == vmnetd.Attached {
+		att.Link = linkState(true, lower.Carrier)
+	}
 	return att
 }
 

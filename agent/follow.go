@@ -62,27 +62,23 @@ func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 			uplinks = uplinks || !ok || index == 0 || !strings.HasPrefix(link.Name, vmnetd.IfnamePrefix)
 			continue
 		}
-		a.deviceChanged(r)
+		a.deviceChanged(ctx, r)
 	}
 	if uplinks {
 		a.refreshUplinks(ctx)
 	}
 	if indexes[0] {
 		for _, r := range a.store.of("") {
-			a.deviceChanged(r)
+			a.deviceChanged(ctx, r)
 		}
 	}
 }
 
 // deviceChanged shows a device's link, and has a device that is not as it was
 // left looked at. It writes nothing: records change in their VM's turn only.
-func (a *Agent) deviceChanged(r record) {
+func (a *Agent) deviceChanged(ctx context.Context, r record) {
 	a.changed(r, false)
-	if r.Phase != vmnetd.Attached {
-		return
-	}
-	link, ok := a.o.Links.ByIndex(r.Ifindex)
-	if !ok || link.Name != r.Ifname || !link.Up {
+	if r.Phase == vmnetd.Attached && !a.sound(ctx, r) { // asked afresh: the mirror may lag behind what we did ourselves
 		a.lookAgain(r.VM)
 	}
 }
@@ -132,18 +128,13 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 func uplinkState(spec uplink.Spec, s uplink.State) vmnetd.UplinkState {
 	u := vmnetd.UplinkState{
 		Name: spec.Name, Kind: "nic", Ifname: s.Link.Name, Ifindex: s.Link.Index, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
-		State: "up", Problem: s.Problem,
+		State: linkState(s.Link.Up, s.Link.Carrier), Problem: s.Problem,
 	}
 	if spec.External {
 		u.Kind = "external"
 	}
-	switch {
-	case !s.Present:
+	if !s.Present {
 		u.State = "absent"
-	case !s.Link.Up:
-		u.State = "down"
-	case !s.Link.Carrier:
-		u.State = "no-carrier"
 	}
 	return u
 }

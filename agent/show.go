@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // subscribers hear of every change, in order.
@@ -66,20 +67,27 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 	att := r.Attachment
 	att.IPs, att.Reasons = slices.Concat([]string{}, att.IPs), slices.Concat([]string{}, att.Reasons)
 	att.Changed = false
-	att.Link = "down"
 	link, ok := a.o.Links.ByIndex(r.Ifindex)
-	switch {
-	case r.Ifindex == 0 || !ok || link.Name != r.Ifname:
-		att.Ifindex = 0
-	case link.Up && link.Carrier:
-		att.Link = "up"
-	case link.Up:
-		att.Link = "no-carrier"
+	if r.Ifindex == 0 || !ok || link.Name != r.Ifname {
+		att.Ifindex, link = 0, rtnl.Link{}
 	}
+	att.Link = linkState(link.Up, link.Carrier)
 	if att.Problem == "" {
 		att.Problem = r.Stale
 	}
 	return att
+}
+
+// linkState is a device's link in the words of Attachment.Link and
+// UplinkState.State.
+func linkState(up, carrier bool) string {
+	switch {
+	case !up:
+		return "down"
+	case !carrier:
+		return "no-carrier"
+	}
+	return "up"
 }
 
 // List implements API.

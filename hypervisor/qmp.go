@@ -34,13 +34,14 @@ type QMP struct {
 	named    map[string]pattern // sockets that were named and found, outside of the patterns: followed until they go
 	changed  chan struct{}      // closed and replaced when one of these two changes
 	turns    map[string]*turn
+	left     map[string]nodeID // by path: nodes that a VM which has ended left behind
 }
 
 // NewQMP makes a QMP; Run has to run for it to notice VMs by itself.
 func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
-		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{},
+		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{}, left: map[string]nodeID{},
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
@@ -181,10 +182,16 @@ func (l *link) close() {
 // connect connects to the socket of a VM, trying for Limits.Busy while somebody
 // else holds it.
 func (q *QMP) connect(ctx context.Context, name, path string) (*link, error) {
-	return q.connectFor(ctx, name, path, q.limits.Busy)
+	return q.connectFor(ctx, name, path, patience{busy: q.limits.Busy, appear: q.limits.Appear})
 }
 
-func (q *QMP) connectFor(ctx context.Context, name, path string, busy time.Duration) (*link, error) {
+// patience is how long to wait for a socket.
+type patience struct {
+	busy   time.Duration // while somebody else holds it; 0: ask once
+	appear time.Duration // for listen(2) on a node this young; 0: whoever has listened before has gone
+}
+
+func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*link, error) {
 	giveBack, err := q.take(ctx, path)
 	if err != nil {
 		return nil, err
@@ -196,7 +203,7 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, busy time.Durat
 	}
 	defer n.close()
 	l := &link{path: path, vm: name, giveBack: giveBack, log: q.log}
-	if err := q.untilFree(ctx, l, n, busy); err != nil {
+	if err := q.untilFree(ctx, l, n, p); err != nil {
 		giveBack()
 		return nil, err
 	}
@@ -204,15 +211,15 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, busy time.Durat
 }
 
 // untilFree connects and asks to be served, again and again.
-func (q *QMP) untilFree(ctx context.Context, l *link, n *node, limit time.Duration) error {
+func (q *QMP) untilFree(ctx context.Context, l *link, n *node, p patience) error {
 	start := time.Now()
 	for {
-		err := q.once(ctx, l, n)
+		err := q.once(ctx, l, n, p.appear)
 		busy := errors.Is(err, errNoGreeting) || errors.Is(err, unix.EAGAIN) // EAGAIN: listen(2)'s queue is full
 		if !busy {
 			return err
 		}
-		if err := q.whyBusy(l, n, time.Since(start) >= limit, time.Since(start)); err != nil {
+		if err := q.whyBusy(l, n, time.Since(start) >= p.busy, time.Since(start)); err != nil {
 			return err
 		}
 		if errors.Is(err, unix.EAGAIN) {
@@ -223,9 +230,9 @@ func (q *QMP) untilFree(ctx context.Context, l *link, n *node, limit time.Durati
 	}
 }
 
-func (q *QMP) once(ctx context.Context, l *link, n *node) error {
+func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) error {
 	l.Conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
-		conn, err := n.connect(ctx, q.limits.Appear)
+		conn, err := n.connect(ctx, q.appear(n))
 		if err != nil {
 			return nil, err
 		}
@@ -237,6 +244,29 @@ func (q *QMP) once(ctx context.Context, l *link, n *node) error {
 	}, q.limits)
 	l.since = time.Now()
 	return l.Open(ctx)
+}
+
+// appear is how long somebody may take to listen on a node. A VM that was killed
+// leaves a node on which nobody ever will.
+func (q *QMP) appear(n *node) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.left[n.path] == n.id() {
+		return 0
+	}
+	return q.limits.Appear
+}
+
+// leaves notes the node that a VM which has ended left behind; the zero id
+// forgets it.
+func (q *QMP) leaves(path string, id nodeID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if id == (nodeID{}) {
+		delete(q.left, path)
+	} else {
+		q.left[path] = id
+	}
 }
 
 // whyBusy is the error that says who keeps us from being served; nil when it is

@@ -155,6 +155,7 @@ func (w *watcher) look(ctx context.Context, patterns []pattern, touched []string
 	for path, v := range w.vms {
 		if _, ok := there[path]; !ok && v.qemu == nil && !v.probing {
 			w.gone(path, v)
+			w.q.leaves(path, nodeID{})
 			delete(w.vms, path)
 		}
 	}
@@ -215,7 +216,7 @@ func (q *QMP) probe(ctx context.Context, name, path string) probe {
 		return p
 	}
 	defer n.close()
-	conn, err := n.connect(ctx, q.limits.Appear)
+	conn, err := n.connect(ctx, q.appear(n))
 	if errors.Is(err, unix.EAGAIN) {
 		return p // listen(2)'s queue is full: somebody is there
 	}
@@ -291,6 +292,7 @@ func (w *watcher) end(qemu *proc.Process) {
 	for path, v := range w.vms {
 		if v.qemu == qemu {
 			v.letGo()
+			w.q.leaves(path, v.node)
 			w.gone(path, v)
 		}
 	}

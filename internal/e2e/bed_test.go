@@ -308,3 +308,15 @@ func (d *daemon) signalled(sig syscall.Signal) bool {
 	ws, ok := d.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && ws.Signaled() && ws.Signal() == sig
 }
+
+func ejecting(rootPorts int) testkit.QEMUOptions {
+	return testkit.QEMUOptions{Args: ejectsPaused, RootPorts: rootPorts}
+}
+
+// newUplink puts u0 in again after it was deleted.
+func (b *bed) newUplink() {
+	b.t.Helper()
+	testkit.NewVeth(b.t, b.host, "u0", b.outside, "o0")
+	b.host.SetUp(b.t, "u0")
+	b.outside.SetUp(b.t, "o0")
+}
