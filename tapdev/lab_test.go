@@ -50,7 +50,7 @@ func watched(t *testing.T) (*lab, *rtnl.Watch) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.Close() })
-	l.Host.links = w
+	l.links = w
 	return l, w
 }
 

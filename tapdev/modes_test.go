@@ -1,6 +1,7 @@
 package tapdev
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -180,17 +181,18 @@ func TestHostSaysNothingOnAGuestsDevice(t *testing.T) {
 func TestSecondHolderOfAMACIsNamedTheFirst(t *testing.T) {
 	for _, mirror := range []bool{false, true} {
 		l := newLab(t, nil)
+		sync := func(context.Context) error { return nil }
 		if mirror {
-			l, _ = watched(t)
+			var w *rtnl.Watch
+			l, w = watched(t)
+			sync = w.Sync
 		}
 		l.guest(t, l.spec(1, vmnetd.Bridge))
 		s := l.spec(2, vmnetd.Private)
 		s.MAC = mac(1)
 		second := l.ensure(t, s)
-		if mirror {
-			if err := l.links.(*rtnl.Watch).Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if err := sync(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		err := l.SetUp(t.Context(), second, true)
 		says(t, err, vmnetd.ErrBusy, mac(1).String(), "taken by vm1/net0", "vm2/net0")

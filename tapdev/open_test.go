@@ -3,6 +3,7 @@ package tapdev
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,7 @@ func TestDeviceTakes256QueuesAndNamesTheLimit(t *testing.T) {
 // one's /dev/tapN, if there is any, is the first one's.
 func collide(t *testing.T) (first, second *lab, a, b Device) {
 	t.Helper()
-	const index = 77777
+	index := 1<<20 + rand.IntN(1<<30) // another one than a copy of this test has
 	first, second = newLab(t, nil), newLab(t, nil)
 	for i, l := range []*lab{first, second} {
 		m := macvtap(l.spec(1, vmnetd.Bridge))
@@ -111,14 +112,13 @@ func TestForeignNodeIsNeverOpened(t *testing.T) {
 	// The shared node is one of the two's; whose was it?
 	var st unix.Stat_t
 	if err := unix.Stat(fmt.Sprintf("/dev/tap%d", a.Ifindex), &st); err != nil {
-		t.Skipf("a copy of this test has the node: %v", err)
+		t.Fatal(err)
 	}
 	victim, opener, dev := first, second, b
 	if st.Rdev == b.Rdev {
 		victim, opener, dev = second, first, a
 	}
 	// The victim's device has all its queues but one: a stranger would take it.
-	s := victim.spec(1, vmnetd.Bridge)
 	n, err := victim.openNode(a.Ifindex, st.Rdev)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,6 @@ func TestForeignNodeIsNeverOpened(t *testing.T) {
 		}
 		set.Queues = append(set.Queues, fd)
 	}
-	_ = s
 	opener.open(t, dev)
 	fd, err := n.open()
 	if err != nil {
@@ -163,6 +162,10 @@ func TestFoundWithoutPrivilegeToMountSysfs(t *testing.T) {
 	if rdev, err := parseRdev(text); err != nil || rdev != dev.Rdev {
 		t.Errorf("found %s, want %x: %v", text, dev.Rdev, err)
 	}
+	if err := l.Close(); err != nil { // from here on without
+		t.Fatal(err)
+	}
+	l.open(t, dev)
 	first, _, a, _ := collide(t)
 	if _, err := findCharDev(first.ns.Link(t, a.Ifname)); err == nil {
 		t.Error("guessed between two devices")
@@ -185,15 +188,7 @@ func TestEveryWayIntoANamespaceOpensTheRightDevice(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			l := newLab(t, nil)
 			dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			binary, err := os.Open(self) // /tmp, where it lies, is about to be covered
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer binary.Close()
+			binary := testBinary(t) // /tmp, where it lies, is about to be covered
 			script := prepare + "exec /proc/self/fd/3 -test.run='^TestEveryWayIntoANamespaceOpensTheRightDevice$'"
 			cmd := l.ns.Command(t.Context(), "unshare", "-m", "sh", "-c", script)
 			cmd.ExtraFiles = []*os.File{binary}
@@ -249,7 +244,7 @@ func TestThousandFailedAttachesLeaveNoDescriptor(t *testing.T) {
 	lost.Ifindex = 4711
 	l.ownDev(t)
 	shared := l.dev
-	set := l.open(t, dev) // warm: sockets are open
+	l.open(t, dev) // warm: sockets are open
 	before := len(testkit.OpenFDs())
 	for i := range 1000 {
 		var err error
@@ -275,7 +270,6 @@ func TestThousandFailedAttachesLeaveNoDescriptor(t *testing.T) {
 		t.Errorf("%d descriptors, were %d", after, before)
 	}
 	noFolderLeft(t, l.dev)
-	_ = set
 }
 
 func TestDeviceThatWentWhileItsQueuesWereOpenedIsNotHandedOut(t *testing.T) {
@@ -382,11 +376,11 @@ func TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete(t *testing.T) {
 	if k := kernelThread(t); !neverHolds(k) || !neverHolds(1) || neverHolds(os.Getpid()) {
 		t.Errorf("kernel thread %d, init or this process is taken for something else", k)
 	}
-	script := `exec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace --reuid 65534 --clear-groups -- "$0" -test.run='^TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete$'`
-	self := filepath.Join("/dev/shm", filepath.Base(t.TempDir())) // readable for nobody
-	copyFile(t, os.Args[0], self)
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script, self)
+	binary := testBinary(t) // by descriptor: nobody may not look into the folder it lies in
+	script := "exec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace --reuid 65534 --clear-groups -- /proc/self/fd/3 -test.run='^TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete$'"
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
 	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{binary}
 	cmd.Env = append(os.Environ(), "TAPDEV_TEST_HOLDERS="+fmt.Sprint(dev.Rdev))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
@@ -419,14 +413,17 @@ func kernelThread(t *testing.T) int {
 	return 1
 }
 
-func copyFile(t *testing.T, from, to string) {
+// testBinary is this program, open.
+func testBinary(t *testing.T) *os.File {
 	t.Helper()
-	b, err := os.ReadFile(from)
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Remove(to) })
-	if err := os.WriteFile(to, b, 0o755); err != nil {
+	f, err := os.Open(self)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
 }

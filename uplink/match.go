@@ -3,6 +3,7 @@ package uplink
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ func named(l rtnl.Link, name string) bool {
 func (f *Finder) match(ctx context.Context, spec Spec) (rtnl.Link, error) {
 	if byName(spec) {
 		l, err := f.conn.LinkByName(ctx, deviceName(spec))
-		if vmnetd.ClassOf(err).Err == vmnetd.ErrNotFound {
+		if errors.Is(err, vmnetd.ErrNotFound) {
 			return l, vmnetd.Errorf(vmnetd.ErrNotFound, "this host has no device named %s", vmnetd.Printable(deviceName(spec)))
 		}
 		return l, err

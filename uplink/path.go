@@ -23,18 +23,18 @@ func idPath(l rtnl.Link) string {
 	if strings.Contains(l.ParentDev+l.ParentBus, "/") {
 		return ""
 	}
-	real, err := filepath.EvalSymlinks(filepath.Join("/sys/bus", l.ParentBus, "devices", l.ParentDev))
+	place, err := filepath.EvalSymlinks(filepath.Join("/sys/bus", l.ParentBus, "devices", l.ParentDev))
 	if err != nil {
 		return ""
 	}
-	return pathFrom(real, l.ParentBus)
+	return pathFrom(place, l.ParentBus)
 }
 
 // pathFrom reads the path of a device in /sys/devices: the nearest PCI or
 // platform device above it, and for USB the port as well. Virtio is left out,
 // as udev does.
-func pathFrom(real, bus string) string {
-	parts := strings.Split(real, "/")
+func pathFrom(place, bus string) string {
+	parts := strings.Split(place, "/")
 	usb := ""
 	for i := len(parts) - 1; i > 0; i-- {
 		p := parts[i]

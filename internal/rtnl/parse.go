@@ -44,7 +44,9 @@ func parseLink(b []byte) (Link, error) {
 		AllMulti: msg.Flags&unix.IFF_ALLMULTI != 0,
 	}
 	for _, a := range attrs {
-		l.take(int(a.Attr.Type&nl.NLA_TYPE_MASK), a.Value)
+		if take := attributes[int(a.Attr.Type&nl.NLA_TYPE_MASK)]; take != nil {
+			take(&l, a.Value)
+		}
 	}
 	if l.Lower == 0 || l.Kind == "veth" || l.Kind == "netkit" {
 		l.Lower, l.LowerHere = 0, false
@@ -52,43 +54,35 @@ func parseLink(b []byte) (Link, error) {
 	return l, nil
 }
 
-func (l *Link) take(attr int, v []byte) {
-	switch attr {
-	case unix.IFLA_IFNAME:
-		l.Name = text(v)
-	case unix.IFLA_LINKINFO:
-		l.takeInfo(v)
-	case unix.IFLA_LINK:
-		l.Lower = int(number(v))
-	case unix.IFLA_LINK_NETNSID:
-		l.LowerHere = false
-	case unix.IFLA_MASTER:
-		l.Master = int(number(v))
-	case unix.IFLA_ADDRESS:
-		l.MAC = hardware(v)
-	case unix.IFLA_PERM_ADDRESS:
-		l.PermMAC = hardware(v)
-	case unix.IFLA_MTU:
-		l.MTU = int(number(v))
-	case unix.IFLA_IFALIAS:
-		l.Alias = text(v)
-	case unix.IFLA_GROUP:
-		l.Group = number(v)
-	case unix.IFLA_NUM_TX_QUEUES:
-		l.Queues = int(number(v))
-	case unix.IFLA_PARENT_DEV_NAME:
-		l.ParentDev = text(v)
-	case unix.IFLA_PARENT_DEV_BUS_NAME:
-		l.ParentBus = text(v)
-	case unix.IFLA_PROP_LIST:
-		each(v, func(_ int, name []byte) { l.AltNames = append(l.AltNames, text(name)) })
-	case unix.IFLA_AF_SPEC:
-		each(v, func(family int, spec []byte) {
-			if family == unix.AF_INET6 {
-				l.takeInet6(spec)
-			}
-		})
-	}
+// attributes says where each attribute of a link message goes.
+var attributes = map[int]func(l *Link, v []byte){
+	unix.IFLA_IFNAME:              func(l *Link, v []byte) { l.Name = text(v) },
+	unix.IFLA_LINKINFO:            (*Link).takeInfo,
+	unix.IFLA_LINK:                func(l *Link, v []byte) { l.Lower = int(number(v)) },
+	unix.IFLA_LINK_NETNSID:        func(l *Link, _ []byte) { l.LowerHere = false },
+	unix.IFLA_MASTER:              func(l *Link, v []byte) { l.Master = int(number(v)) },
+	unix.IFLA_ADDRESS:             func(l *Link, v []byte) { l.MAC = hardware(v) },
+	unix.IFLA_PERM_ADDRESS:        func(l *Link, v []byte) { l.PermMAC = hardware(v) },
+	unix.IFLA_MTU:                 func(l *Link, v []byte) { l.MTU = int(number(v)) },
+	unix.IFLA_IFALIAS:             func(l *Link, v []byte) { l.Alias = text(v) },
+	unix.IFLA_GROUP:               func(l *Link, v []byte) { l.Group = number(v) },
+	unix.IFLA_NUM_TX_QUEUES:       func(l *Link, v []byte) { l.Queues = int(number(v)) },
+	unix.IFLA_PARENT_DEV_NAME:     func(l *Link, v []byte) { l.ParentDev = text(v) },
+	unix.IFLA_PARENT_DEV_BUS_NAME: func(l *Link, v []byte) { l.ParentBus = text(v) },
+	unix.IFLA_PROP_LIST:           (*Link).takeAltNames,
+	unix.IFLA_AF_SPEC:             (*Link).takeFamilies,
+}
+
+func (l *Link) takeAltNames(v []byte) {
+	each(v, func(_ int, name []byte) { l.AltNames = append(l.AltNames, text(name)) })
+}
+
+func (l *Link) takeFamilies(v []byte) {
+	each(v, func(family int, spec []byte) {
+		if family == unix.AF_INET6 {
+			l.takeInet6(spec)
+		}
+	})
 }
 
 func (l *Link) takeInfo(v []byte) {

@@ -49,8 +49,7 @@ func (c *Conn) LinkByIndex(ctx context.Context, index int) (Link, error) {
 }
 
 func (c *Conn) link(ctx context.Context, index int, attrs ...nl.NetlinkRequestData) (Link, error) {
-	req := getLink(0)
-	req.Data[0].(*nl.IfInfomsg).Index = int32(index)
+	req := getLink(index, 0)
 	req.Data = append(req.Data, attrs...)
 	msgs, err := c.run(ctx, request{msg: req, reply: unix.RTM_NEWLINK})
 	switch {
@@ -66,7 +65,7 @@ func (c *Conn) link(ctx context.Context, index int, attrs ...nl.NetlinkRequestDa
 // came and went too fast to see all of them at once; the links are then what
 // was seen, and it proves nothing that one is missing.
 func (c *Conn) Links(ctx context.Context) ([]Link, error) {
-	msgs, dumpErr := c.dump(ctx, func() *nl.NetlinkRequest { return getLink(unix.NLM_F_DUMP) }, unix.RTM_NEWLINK)
+	msgs, dumpErr := c.dump(ctx, func() *nl.NetlinkRequest { return getLink(0, unix.NLM_F_DUMP) }, unix.RTM_NEWLINK)
 	if dumpErr != nil && !errors.Is(dumpErr, ErrDumpInterrupted) {
 		return nil, dumpErr
 	}
@@ -129,9 +128,11 @@ func parseAddr(b []byte, index int) (netip.Prefix, bool) {
 	return netip.PrefixFrom(local, int(msg.Prefixlen)), local.IsValid()
 }
 
-func getLink(flags int) *nl.NetlinkRequest {
+func getLink(index, flags int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, flags)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	return req
 }

@@ -205,6 +205,36 @@ func TestGroupIsDeletedAtOnce(t *testing.T) {
 	n.Link(t, "stays")
 }
 
+// TestQuestionsAreAnsweredWhileLinksAreDeletedInMass: each waits for the
+// kernel's one lock, none for ever.
+func TestQuestionsAreAnsweredWhileLinksAreDeletedInMass(t *testing.T) {
+	n, out := newNetns(t), newNetns(t)
+	testkit.NewVeth(t, n, "u0", out, "far0")
+	u0 := n.Link(t, "u0")
+	for i := range 500 {
+		n.Create(t, rtnl.NewLink{Name: fmt.Sprintf("l%d", i), Kind: "macvtap", Lower: u0.Index, Group: 9})
+	}
+	done := make(chan error, 1)
+	go func() { done <- n.Conn().DeleteGroup(context.Background(), 9) }()
+	asked, slowest := 0, time.Duration(0)
+	for running := true; running; asked++ {
+		start := time.Now()
+		if _, err := n.Conn().LinkByName(t.Context(), "u0"); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(start))
+		select {
+		case err := <-done:
+			running = false
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+	}
+	t.Logf("%d questions, the slowest took %v", asked, slowest)
+}
+
 // eventually waits until ok holds; every wait in these tests is for something
 // that must come.
 func eventually(t *testing.T, what string, ok func() bool) {
