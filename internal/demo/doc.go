@@ -1,0 +1,3 @@
+// Command demo is `make demo`: two real guests in network namespaces of the
+// demo's own get their NICs from a real vmnetd, and every claim is checked.
+package main
