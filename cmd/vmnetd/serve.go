@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // serveOptions is where the daemon finds and keeps things.
@@ -37,6 +40,9 @@ standard error.`,
 		Args: takes(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.log = newLog(a.io.err, a.json)
+			if err := o.absolute(); err != nil {
+				return err
+			}
 			return serve(cmd.Context(), o)
 		},
 	}
@@ -46,6 +52,22 @@ standard error.`,
 	fs.StringVar(&o.state, "state-dir", "/run/vmnetd", "`DIR` for state and sockets")
 	fs.StringVar(&o.lib, "lib-dir", "/var/lib/vmnetd", "`DIR` for what outlives a reboot")
 	return cmd
+}
+
+// absolute makes every path mean the same to who reads it elsewhere: rules and
+// messages name files to people in other directories.
+func (o *serveOptions) absolute() error {
+	for _, path := range []*string{&o.config, &o.state, &o.lib} {
+		if *path == "" {
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "serve: --config, --state-dir and --lib-dir must not be empty")
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = abs
+	}
+	return nil
 }
 
 // task is one job of the daemon. Run returns nil when ctx ends; any other

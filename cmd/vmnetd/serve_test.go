@@ -109,3 +109,18 @@ func TestJournalGetsAFieldForEveryAttribute(t *testing.T) {
 		t.Error(cmp.Diff(fmt.Sprint(want), fmt.Sprint(got)))
 	}
 }
+
+func TestServeNamesFilesAbsolutely(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := serveOptions{config: "vmnetd.yaml", state: "/run/x", lib: "./lib"}
+	if err := o.absolute(); err != nil || o.config != here+"/vmnetd.yaml" || o.state != "/run/x" || o.lib != here+"/lib" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := (&serveOptions{config: "x", state: "", lib: "y"}).absolute(); err == nil {
+		t.Error("an empty state folder was taken")
+	}
+}

@@ -86,10 +86,9 @@ func agentOptions(o serveOptions) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, err
 	}
-	dropins := filepath.Join(filepath.Dir(o.config), "conf.d")
 	return agent.Options{
-		Config:   config.New(o.config, dropins, o.lib),
-		StateDir: o.state, LibDir: o.lib, Boot: boot, Machine: machine, Version: version,
+		Config:   config.New(o.config, dropins(o.config), o.lib),
+		StateDir: o.state, LibDir: o.lib, Boot: boot, Machine: machine, Version: buildInfo().Version,
 		Log: o.log, FP: points,
 		Hypervisor: hypervisor.NewQMP(hypervisor.Options{FP: points, Log: o.log}),
 	}, nil
