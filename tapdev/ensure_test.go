@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -157,6 +158,30 @@ func TestNothingIsLeftWhenAStepFails(t *testing.T) {
 				t.Errorf("%s, %s: the uplink's MAC is %s, was %s", p, mode, now.MAC, l.u0.MAC)
 			}
 		}
+	}
+}
+
+func TestNothingIsLeftWhenTheCallerGivesUp(t *testing.T) {
+	l := newLab(t, parse(t, string(failpoint.TapCreated)+"=delay(60)"))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := l.Ensure(ctx, l.spec(1, vmnetd.Passthru)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+	// Had the kernel been slower than the caller's patience, the device would
+	// come late and go again by itself.
+	waitFor(t, "nothing left", func() bool {
+		return len(l.devices(t)) == 0 && l.ns.Link(t, "u0").MAC.String() == l.u0.MAC.String()
+	})
+}
+
+func TestMTUTooSmallForIPv6IsNoObstacle(t *testing.T) {
+	l := newLab(t, nil)
+	s := l.spec(1, vmnetd.Bridge)
+	s.MTU = 1000
+	l.ensure(t, s)
+	if now := l.ns.Link(t, s.Ifname); now.Inet6 || now.MTU != 1000 {
+		t.Errorf("%+v", now)
 	}
 }
 

@@ -148,12 +148,18 @@ func TestOpensWithoutTheSharedNodeAndLeavesNone(t *testing.T) {
 	noFolderLeft(t, l.dev)
 }
 
+// lonely is a device whose name no other namespace has, nor a copy of this
+// test: /sys/dev/char shows all of them.
+func (l *lab) lonely() Spec {
+	s := l.spec(1, vmnetd.Bridge)
+	s.VM = fmt.Sprintf("vm-%d-%d", os.Getpid(), rand.Int())
+	s.Ifname = vmnetd.Ifname(s.VM, s.ID)
+	return s
+}
+
 func TestFoundWithoutPrivilegeToMountSysfs(t *testing.T) {
 	l := newLab(t, nil)
-	s := l.spec(1, vmnetd.Bridge)
-	s.VM = fmt.Sprint("vm", os.Getpid()) // /sys/dev/char shows every namespace's, also a copy's of this test
-	s.Ifname = vmnetd.Ifname(s.VM, s.ID)
-	dev := l.ensure(t, s)
+	dev := l.ensure(t, l.lonely())
 	link := l.ns.Link(t, dev.Ifname)
 	text, err := findCharDev(link)
 	if err != nil {
@@ -173,8 +179,9 @@ func TestFoundWithoutPrivilegeToMountSysfs(t *testing.T) {
 }
 
 // TestEveryWayIntoANamespaceOpensTheRightDevice runs Open in a process whose
-// /sys is the one of another namespace, and in one whose /sys is right; /run
-// and /tmp are nodev there, as systemd mounts them.
+// /sys is the one of another namespace, in one whose /sys is right, and in one
+// with no other privileges than the daemon's unit has; /run and /tmp are nodev
+// there, as systemd mounts them.
 func TestEveryWayIntoANamespaceOpensTheRightDevice(t *testing.T) {
 	if name := os.Getenv("TAPDEV_TEST_OPEN"); name != "" {
 		openHere(t, name)
@@ -182,14 +189,15 @@ func TestEveryWayIntoANamespaceOpensTheRightDevice(t *testing.T) {
 	}
 	nodev := "mount -t tmpfs -o nodev none /run && mount -t tmpfs -o nodev none /tmp && cd / && "
 	for way, prepare := range map[string]string{
-		"as nsenter and unshare": nodev,
-		"as ip netns exec":       nodev + "mount -t sysfs none /sys && ",
+		"as nsenter and unshare": nodev + "exec ",
+		"as ip netns exec":       nodev + "mount -t sysfs none /sys && exec ",
+		"as the daemon's unit":   nodev + "exec setpriv --bounding-set=-all,+net_admin,+net_raw,+mknod ",
 	} {
 		t.Run(way, func(t *testing.T) {
 			l := newLab(t, nil)
-			dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
+			dev := l.ensure(t, l.lonely())
 			binary := testBinary(t) // /tmp, where it lies, is about to be covered
-			script := prepare + "exec /proc/self/fd/3 -test.run='^TestEveryWayIntoANamespaceOpensTheRightDevice$'"
+			script := prepare + "/proc/self/fd/3 -test.run='^TestEveryWayIntoANamespaceOpensTheRightDevice$'"
 			cmd := l.ns.Command(t.Context(), "unshare", "-m", "sh", "-c", script)
 			cmd.ExtraFiles = []*os.File{binary}
 			cmd.Env = append(os.Environ(), "TAPDEV_TEST_OPEN="+dev.Ifname)

@@ -176,13 +176,16 @@ func (w *Watch) waitAtMost(stale bool) {
 	_ = w.sock.SetReceiveTimeout(&tv)
 }
 
+// overrun counts it and empties the buffer. It reads as Run does, not by the
+// raw descriptor: that may be somebody else's by now, when ctx has ended.
 func (w *Watch) overrun() {
 	w.mu.Lock()
 	w.overruns++
 	w.mu.Unlock()
-	buf := make([]byte, 1<<16)
+	tv := unix.NsecToTimeval(time.Millisecond.Nanoseconds())
+	_ = w.sock.SetReceiveTimeout(&tv)
 	for {
-		_, _, err := unix.Recvfrom(w.sock.GetFd(), buf, unix.MSG_DONTWAIT)
+		_, _, err := w.sock.Receive()
 		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
 			return // EAGAIN: empty
 		}
