@@ -79,7 +79,7 @@ func ofPID(pid int) string {
 }
 
 func (q *QMP) askOnce(ctx context.Context, name, path string) (vm VM, version string, err error) {
-	l, err := q.connectFor(ctx, name, path, 0)
+	l, err := q.connectFor(ctx, name, path, patience{})
 	if err != nil {
 		return VM{}, "", notHere(path, err)
 	}

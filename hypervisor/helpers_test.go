@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.LeakCheck(m) }
 
-// patience is how long a test waits for what should come at once.
-const patience = 20 * time.Second
+// longEnough is how long a test waits for what should come at once.
+const longEnough = 20 * time.Second
 
 // hastily are limits for tests that wait for them to run out.
 var hastily = Limits{Greeting: 150 * time.Millisecond, Busy: 400 * time.Millisecond, Command: time.Second, Eject: 250 * time.Millisecond}
@@ -171,3 +171,10 @@ func within(t *testing.T, limit time.Duration, what string, f func()) {
 }
 
 func dup(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3) }
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}

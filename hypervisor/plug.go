@@ -20,7 +20,7 @@ var ErrOtherRun = errors.New("the VM was started again since it was looked up")
 // enter connects to a VM that was found before and makes sure that it is still
 // that run of it.
 func (q *QMP) enter(ctx context.Context, vm VM) (*link, error) {
-	l, err := q.connect(ctx, vm.Name, vm.Socket)
+	l, err := q.connectFor(ctx, vm.Name, vm.Socket, patience{busy: q.limits.Busy})
 	if err != nil {
 		return nil, err
 	}

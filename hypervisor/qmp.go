@@ -243,7 +243,24 @@ func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) 
 		return conn, nil
 	}, q.limits)
 	l.since = time.Now()
-	return l.Open(ctx)
+	if err := l.Open(ctx); err != nil || l.pid != 0 {
+		return err
+	}
+	return l.identifyAgain(ctx, n)
+}
+
+// identifyAgain: a QEMU that was given its socket by somebody who listened
+// before calls listen(2) once more (util/qemu-sockets.c, socket_listen), which
+// makes it the peer, but only for who connects after that. It has greeted us, so
+// it has done so by now.
+func (l *link) identifyAgain(ctx context.Context, n *node) error {
+	conn, err := n.connect(ctx, 0)
+	if err != nil {
+		return nil // its queue is full, or it has just gone: the next command tells
+	}
+	defer conn.Close()
+	l.peer, err = identify(conn, n, l.vm)
+	return err
 }
 
 // appear is how long somebody may take to listen on a node. A VM that was killed

@@ -206,8 +206,9 @@ func (w *watcher) ask(ctx context.Context, path string, v *watched) {
 	})
 }
 
-// probe connects, looks who is there, and leaves at once: it says nothing and
-// waits for no greeting, so a socket that somebody else holds is no obstacle.
+// probe connects, looks who is there, and leaves at once: where that is QEMU
+// itself, it waits for no greeting, so a socket that somebody else holds is no
+// obstacle.
 func (q *QMP) probe(ctx context.Context, name, path string) probe {
 	p := probe{path: path}
 	n, err := q.openSocket(path)
@@ -224,8 +225,11 @@ func (q *QMP) probe(ctx context.Context, name, path string) probe {
 		p.err = err
 		return p
 	}
-	defer conn.Close()
 	who, err := identify(conn, n, name)
+	_ = conn.Close()
+	if who.pid == 0 && err == nil {
+		who = q.identifyGreeted(ctx, name, path, who)
+	}
 	if err != nil {
 		p.err = err
 		return p
@@ -235,6 +239,17 @@ func (q *QMP) probe(ctx context.Context, name, path string) probe {
 		p.qemu, p.err = proc.Open(who.pid, who.start) // fails when it has ended meanwhile
 	}
 	return p
+}
+
+// identifyGreeted asks once more, see identifyAgain; a socket that is busy
+// keeps its first answer.
+func (q *QMP) identifyGreeted(ctx context.Context, name, path string, first peer) peer {
+	l, err := q.connectFor(ctx, name, path, patience{})
+	if err != nil {
+		return first
+	}
+	defer l.close()
+	return l.peer
 }
 
 // take acts on what a probe found.
