@@ -89,6 +89,7 @@ func (l *lab) guest(t testing.TB, s Spec) (*testkit.Wire, Device) {
 	if err := l.SetUp(context.Background(), dev, true); err != nil {
 		t.Fatal(err)
 	}
+	l.ns.WaitRunning(t, dev.Ifname)
 	return testkit.TapWire(set.Queues[0], 10), dev
 }
 

@@ -16,6 +16,7 @@ type Link struct {
 	MTU         int
 	Up          bool // IFF_UP
 	Carrier     bool // IFF_LOWER_UP
+	Running     bool // IFF_RUNNING: up, and the kernel has acted on the carrier; frames sent earlier are dropped
 	AllMulti    bool // IFF_ALLMULTI was asked for on this device
 	Inet6       bool // the device has IPv6 settings (the kernel has IPv6, and the MTU is at least 1280)
 	IPv6        bool // IPv6 is on: Inet6, and disable_ipv6 is 0

@@ -41,6 +41,7 @@ func parseLink(b []byte) (Link, error) {
 		Index: int(msg.Index), LowerHere: true,
 		Up:       msg.Flags&unix.IFF_UP != 0,
 		Carrier:  msg.Flags&unix.IFF_LOWER_UP != 0,
+		Running:  msg.Flags&unix.IFF_RUNNING != 0,
 		AllMulti: msg.Flags&unix.IFF_ALLMULTI != 0,
 	}
 	for _, a := range attrs {

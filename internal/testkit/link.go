@@ -11,13 +11,26 @@ import (
 // is never reached when all is well.
 const Patience = 20 * time.Second
 
-// NewVeth makes a veth pair with one end in each namespace, both up. The ends
-// may be in one namespace.
+// NewVeth makes a veth pair with one end in each namespace, both up and ready
+// to carry frames. The ends may be in one namespace.
 func NewVeth(t TB, a *Netns, nameA string, b *Netns, nameB string) {
 	t.Helper()
 	a.Create(t, rtnl.NewLink{Name: nameA, Kind: "veth", Data: rtnl.VethPeer(nameB, b.ns.Fd())})
 	a.SetUp(t, nameA)
 	b.SetUp(t, nameB)
+	a.WaitRunning(t, nameA)
+	b.WaitRunning(t, nameB)
+}
+
+// WaitRunning waits until a device that is up carries frames. The kernel works
+// a change of carrier off in the background (net/core/link_watch.c).
+func (n *Netns) WaitRunning(t TB, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !n.Link(t, name).Running; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come up: %+v", name, n.Link(t, name))
+		}
+	}
 }
 
 // Create makes a device, down, and returns it.
