@@ -132,6 +132,9 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 
 // unplug takes the NIC out of the VM, if the VM is still there.
 func (a *Agent) unplug(ctx context.Context, r record) error {
+	if a.ownerless(ctx, r) {
+		return nil // a QEMU that was killed leaves its socket behind: do not wait there for an answer
+	}
 	via := r.Via
 	if r.byFD() {
 		via = "" // QEMU names the NIC as we would have: it can be asked where it has a socket that we know

@@ -83,6 +83,12 @@ func (a *Agent) alive(o Owner) bool {
 	return err == nil && start == o.Start && o.Boot == a.o.Boot
 }
 
+// ownerless says that whoever was given an attachment's queues has ended, and
+// nobody else holds them.
+func (a *Agent) ownerless(ctx context.Context, r record) bool {
+	return r.byFD() && r.Owner != nil && !a.alive(*r.Owner) && len(a.holders(ctx, r)) == 0
+}
+
 // lookAtOwner finishes, follows or removes an attachment by fd. QEMU's
 // -daemonize leaves the queues to a child: then that process is the owner.
 func (a *Agent) lookAtOwner(ctx context.Context, r record) {
