@@ -90,7 +90,7 @@ func TestImportsGoOneWay(t *testing.T) {
 			}
 			internal := strings.HasPrefix(rel, "internal/")
 			switch allowed, known := mayImport[in.folder]; {
-			case strings.HasPrefix(in.folder, "internal/testkit"), in.folder == "internal/demo":
+			case slices.Contains([]string{"internal/testkit", "internal/demo", "internal/bench", "internal/e2e"}, in.folder):
 				// test beds may use what they test
 			case strings.HasPrefix(in.folder, "internal/"):
 				if !internal {

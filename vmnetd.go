@@ -28,11 +28,12 @@ type Request struct {
 	Network string `json:"network,omitempty"`
 	Uplink  string `json:"uplink,omitempty"`
 	Mode    Mode   `json:"mode,omitempty"`
-	MAC     string `json:"mac,omitempty"`    // aa:bb:cc:dd:ee:ff
-	Queues  int    `json:"queues,omitempty"` // queue pairs; 0: as the policy says
-	Via     string `json:"via,omitempty"`    // "" or "qmp": by the configured sockets; "qmp:SOCKET"
-	Bus     string `json:"bus,omitempty"`    // QEMU bus to plug into, "" for the first free place
-	Addr    string `json:"addr,omitempty"`   // slot on Bus, "" for the first free one
+	MAC     string `json:"mac,omitempty"`      // aa:bb:cc:dd:ee:ff
+	Queues  int    `json:"queues,omitempty"`   // queue pairs; 0: as the policy says
+	Via     string `json:"via,omitempty"`      // "" or "qmp": by the configured sockets; "qmp:SOCKET"
+	Bus     string `json:"bus,omitempty"`      // QEMU bus to plug into, "" for the first free place
+	Addr    string `json:"addr,omitempty"`     // slot on Bus, "" for the first free one
+	NoVHost bool   `json:"no_vhost,omitempty"` // OpenTap: the owner has no use for vhost-net fds
 }
 
 // Attachment is one NIC of one VM as it is shown everywhere: the field names

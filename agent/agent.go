@@ -144,16 +144,14 @@ func (a *Agent) loadConfig() error {
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrNotExist) && candidateErr == nil:
-		if err := a.o.Config.Accept(candidate); err != nil {
+		if accepted, err = a.accept(candidate); err != nil {
 			return err
 		}
-		accepted = candidate
 	case candidateErr != nil:
 		return candidateErr
 	default: // what was accepted cannot be read any more; the files are good
 		a.o.Log.Error("accepted configuration", "err", err)
-		accepted = candidate
-		if err := a.o.Config.Accept(candidate); err != nil {
+		if accepted, err = a.accept(candidate); err != nil {
 			return err
 		}
 	}
@@ -161,6 +159,11 @@ func (a *Agent) loadConfig() error {
 		a.o.Log.Error("configuration is not in force: what was accepted last runs on", "err", candidateErr)
 	}
 	return a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
+}
+
+func (a *Agent) accept(cfg Config) (Config, error) {
+	cfg.At = time.Now()
+	return cfg, a.o.Config.Accept(cfg)
 }
 
 func (a *Agent) use(cfg Config, wrong error, edited bool) error {
@@ -178,7 +181,7 @@ func (a *Agent) use(cfg Config, wrong error, edited bool) error {
 func (a *Agent) Reload(ctx context.Context) error {
 	cfg, err := a.o.Config.Candidate()
 	if err == nil {
-		err = a.o.Config.Accept(cfg)
+		cfg, err = a.accept(cfg)
 	}
 	if err != nil {
 		a.mu.Lock()
@@ -192,8 +195,12 @@ func (a *Agent) Reload(ctx context.Context) error {
 	}
 	a.event(vmnetd.Event{Event: "reloaded", Text: "configuration accepted from " + a.o.Config.Name()})
 	a.refreshUplinks(ctx)
-	a.markStale()
-	a.reconcileAll(ctx)
+	for _, r := range a.store.of("") {
+		a.turns.do(r.VM, func(ctx context.Context) { a.markStale(ctx, r.key()) })
+	}
+	for vm := range a.concerned() {
+		a.lookAgain(vm)
+	}
 	return nil
 }
 
@@ -203,20 +210,8 @@ func (a *Agent) config() Config {
 	return a.cfg
 }
 
-// markStale notes at each NIC what the present rules would give it, and waits
-// until that is done.
-func (a *Agent) markStale() {
-	var wg sync.WaitGroup
-	for _, r := range a.store.of("") {
-		wg.Add(1)
-		if !a.turns.do(r.VM, func(ctx context.Context) { defer wg.Done(); a.markStaleOne(ctx, r.key()) }) {
-			wg.Done()
-		}
-	}
-	wg.Wait()
-}
-
-func (a *Agent) markStaleOne(ctx context.Context, k key) {
+// markStale notes at a NIC what the present rules would give it.
+func (a *Agent) markStale(ctx context.Context, k key) {
 	r, ok := a.store.get(k)
 	if !ok || r.Phase != vmnetd.Attached {
 		return

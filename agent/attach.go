@@ -209,7 +209,7 @@ func (a *Agent) write(r record) error {
 
 func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hypervisor.VM) record {
 	info := d.Mode.Info()
-	return record{
+	r := record{
 		Attachment: vmnetd.Attachment{
 			ID: d.ID, VM: req.VM, Network: d.Network, Uplink: d.Uplink, Kind: info.Kind, Mode: d.Mode,
 			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, IPs: []string{}, MTU: d.MTU, Queues: d.Queues,
@@ -218,6 +218,10 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 		},
 		Request: req, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr,
 	}
+	if d.Second {
+		r.Note = "on " + d.Uplink + ", not on the network's first choice of uplink"
+	}
+	return r
 }
 
 // void takes back what the call that made the intent has done, and gives the

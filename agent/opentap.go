@@ -145,9 +145,14 @@ func (a *Agent) claim(ctx context.Context, k key, owner Owner) (*queuefd.Set, er
 	if err != nil {
 		return nil, a.void(ctx, r, err)
 	}
+	if r.Request.NoVHost {
+		err = set.DropVHost("the owner takes queues only")
+	}
 	r.Owner, r.Handed = &owner, dev.Ifindex
 	r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
-	err = a.store.put(r)
+	if err == nil {
+		err = a.store.put(r)
+	}
 	if err == nil {
 		err = a.o.FP.Hit(failpoint.HandoverOpened)
 	}

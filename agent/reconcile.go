@@ -18,13 +18,7 @@ func (a *Agent) lookAgain(vm string) {
 // reconcileAll looks at every VM that has or wants an attachment, and waits
 // until that is done.
 func (a *Agent) reconcileAll(ctx context.Context) {
-	vms := map[string]bool{}
-	for _, r := range a.store.of("") {
-		vms[r.VM] = true
-	}
-	for _, w := range a.config().VMs {
-		vms[w.Name] = true
-	}
+	vms := a.concerned()
 	done := make(chan struct{}, len(vms))
 	for vm := range vms {
 		if !a.turns.do(vm, func(ctx context.Context) { a.reconcile(ctx, vm); done <- struct{}{} }) {
@@ -38,6 +32,18 @@ func (a *Agent) reconcileAll(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// concerned is every VM that has or wants an attachment.
+func (a *Agent) concerned() map[string]bool {
+	vms := map[string]bool{}
+	for _, r := range a.store.of("") {
+		vms[r.VM] = true
+	}
+	for _, w := range a.config().VMs {
+		vms[w.Name] = true
+	}
+	return vms
 }
 
 // reconcile finds out what is left to do for a VM and does it.

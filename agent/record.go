@@ -25,6 +25,7 @@ type record struct {
 	Lower    int            `json:"lower,omitempty"`      // ifindex of the uplink's device
 	LowerMAC string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
 	Stale    string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start
+	Note     string         `json:"note,omitempty"`       // what an operator should know though nothing is wrong
 }
 
 func (r record) key() key { return key{r.VM, r.ID} }

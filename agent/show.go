@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,9 +73,7 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 		att.Ifindex, link = 0, rtnl.Link{}
 	}
 	att.Link = linkState(link.Up, link.Carrier)
-	if att.Problem == "" {
-		att.Problem = r.Stale
-	}
+	att.Problem = cmp.Or(att.Problem, r.Stale, r.Note)
 	return att
 }
 
@@ -130,7 +129,7 @@ func (a *Agent) Status() vmnetd.Status {
 	s.Problems = append(s.Problems, a.configChecks()...)
 	for _, u := range s.Uplinks {
 		if u.State != "up" {
-			s.Problems = append(s.Problems, vmnetd.Check{Level: vmnetd.LevelFail, Name: "uplink " + u.Name, Text: u.State + ". " + u.Problem, Do: "ip link show " + nameOr(u.Ifname, u.Name)})
+			s.Problems = append(s.Problems, vmnetd.Check{Level: vmnetd.LevelFail, Name: "uplink " + u.Name, Text: u.State + ". " + u.Problem, Do: "ip link show " + cmp.Or(u.Ifname, u.Name)})
 		}
 	}
 	for _, att := range s.Attachments {
@@ -152,13 +151,6 @@ func problemOf(att vmnetd.Attachment) vmnetd.Check {
 
 func severity(c vmnetd.Check) int {
 	return slices.Index([]string{vmnetd.LevelFail, vmnetd.LevelWarn, vmnetd.LevelOK}, c.Level)
-}
-
-func nameOr(name, other string) string {
-	if name == "" {
-		return other
-	}
-	return name
 }
 
 // configChecks is what is wrong with the configuration and the state.
@@ -185,9 +177,9 @@ func (a *Agent) configChecks() []vmnetd.Check {
 func (a *Agent) Doctor(ctx context.Context) []vmnetd.Check {
 	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
 	for _, u := range a.Uplinks() {
-		c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: fmt.Sprintf("%s is %s", nameOr(u.Ifname, u.Name), u.State)}
+		c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: fmt.Sprintf("%s is %s", cmp.Or(u.Ifname, u.Name), u.State)}
 		if u.State != "up" {
-			c.Level, c.Text, c.Do = vmnetd.LevelFail, c.Text+". "+u.Problem, "ip link show "+nameOr(u.Ifname, u.Name)
+			c.Level, c.Text, c.Do = vmnetd.LevelFail, c.Text+". "+u.Problem, "ip link show "+cmp.Or(u.Ifname, u.Name)
 		}
 		list = append(list, c)
 	}

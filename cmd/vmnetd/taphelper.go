@@ -93,6 +93,7 @@ func (a *app) tapHelper(ctx context.Context, req vmnetd.Request, call helperCall
 	if err != nil {
 		return err
 	}
+	req.NoVHost = true // the helper's protocol carries one fd
 	return a.with(ctx, func(c client) error {
 		got, fds, err := c.OpenTap(ctx, req, pid)
 		if err != nil {

@@ -23,6 +23,14 @@ type Set struct {
 // All is every fd, queues first.
 func (s *Set) All() []int { return append(append([]int(nil), s.Queues...), s.VHost...) }
 
+// DropVHost closes the vhost-net fds, for a receiver that cannot take them, and
+// notes why there are none.
+func (s *Set) DropVHost(why string) error {
+	dropped := Set{VHost: s.VHost}
+	s.VHost, s.VHostReason = nil, why
+	return dropped.Close()
+}
+
 // Close closes every fd; calling it again does nothing. Closing the last
 // reference to a tap queue takes about 12 ms (RCU in drivers/net/tap.c).
 func (s *Set) Close() error {
