@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vmnetd/vmnetd"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // doctorsAtOnce bounds how many sockets are asked at a time.

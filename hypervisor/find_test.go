@@ -184,11 +184,11 @@ func TestListenerThatIsNotQEMUHasNoPID(t *testing.T) {
 // the test.
 func proxy(t *testing.T, socket, to string) (stop func()) {
 	t.Helper()
-	ln, err := net.Listen("unix", socket)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln.(*net.UnixListener).SetUnlinkOnClose(false) // as after a crash
+	ln.SetUnlinkOnClose(false) // as after a crash
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -212,12 +212,12 @@ func proxy(t *testing.T, socket, to string) (stop func()) {
 
 func TestQEMUThatWasGivenItsSocketIsKnownOnceItHasGreeted(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
-	ln, err := net.Listen("unix", filepath.Join(dir, "passed.sock"))
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "passed.sock"), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	f, err := ln.(*net.UnixListener).File()
+	f, err := ln.File()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestQEMUThatWasGivenItsSocketIsKnownOnceItHasGreeted(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	first := find(t, q, "passed") // connects before QEMU has come to its socket
 	if first.PID != cmd.Process.Pid {
 		t.Errorf("PID = %d, want %d", first.PID, cmd.Process.Pid)
@@ -274,7 +274,7 @@ sys.stdin.read()`, socket)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
 	if _, err := out.Read(make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/vmnetd/vmnetd"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // holder is the process that is connected to a socket.
@@ -130,26 +131,30 @@ func readDiag(b []byte, n *node) (more bool, peers []uint32, err error) {
 func clientOf(body []byte, n *node) (peer uint32, ok bool) {
 	ne := binary.NativeEndian
 	accepted := ne.Uint32(body[4:]) != 0
-	ours := false
-	for attrs := body[diagMsgLen:]; len(attrs) >= 4; {
-		size := int(ne.Uint16(attrs))
-		if size < 4 || size > len(attrs) {
-			return 0, false
-		}
-		value := attrs[4:size]
-		switch ne.Uint16(attrs[2:]) {
-		case attrName:
-			ours = ours || string(value) == n.path
-		case attrVFS:
-			ours = ours || len(value) >= 8 && ne.Uint32(value) == uint32(n.stat.Ino) && ne.Uint32(value[4:]) == kernelDev(n.stat.Dev)
-		case attrPeer:
-			if len(value) >= 4 {
-				peer = ne.Uint32(value)
-			}
-		}
-		attrs = attrs[min(align4(size), len(attrs)):]
+	attrs := diagAttrs(body[diagMsgLen:])
+	ours := string(attrs[attrName]) == n.path
+	if vfs := attrs[attrVFS]; len(vfs) >= 8 {
+		ours = ours || ne.Uint32(vfs) == uint32(n.stat.Ino) && ne.Uint32(vfs[4:]) == kernelDev(n.stat.Dev)
+	}
+	if value := attrs[attrPeer]; len(value) >= 4 {
+		peer = ne.Uint32(value)
 	}
 	return peer, ours && accepted && peer != 0
+}
+
+// diagAttrs reads struct nlattr's, by type.
+func diagAttrs(b []byte) map[uint16][]byte {
+	ne := binary.NativeEndian
+	attrs := map[uint16][]byte{}
+	for len(b) >= 4 {
+		size := int(ne.Uint16(b))
+		if size < 4 || size > len(b) {
+			break
+		}
+		attrs[ne.Uint16(b[2:])] = b[4:size]
+		b = b[min(align4(size), len(b)):]
+	}
+	return attrs
 }
 
 // kernelDev is a device number as the kernel keeps it inside (linux/kdev_t.h).

@@ -63,26 +63,28 @@ func (d *dirWatch) followPattern(p pattern) error {
 	if err != nil || !ok || p.rest == "" {
 		return err
 	}
-	entries, err := os.ReadDir(p.dir)
-	if err != nil {
-		return nil // gone again: its parent tells
-	}
+	entries, _ := os.ReadDir(p.dir) // it may have gone again: its parent tells
 	for _, e := range entries {
 		if _, ok := p.match(e.Name()); !ok || !e.IsDir() {
 			continue
 		}
-		dir, parts := filepath.Join(p.dir, e.Name()), strings.Split(p.rest, "/")
-		there, err := d.descend(dir, parts[:len(parts)-1])
-		if err != nil {
+		if err := d.followRest(filepath.Join(p.dir, e.Name()), p.rest); err != nil {
 			return err
-		}
-		if last := filepath.Join(dir, filepath.Dir(p.rest)); there {
-			if _, err := d.add(last, is(filepath.Base(p.rest))); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// followRest watches for the socket beneath a VM's own directory.
+func (d *dirWatch) followRest(dir, rest string) error {
+	parts := strings.Split(rest, "/")
+	last := len(parts) - 1
+	there, err := d.descend(dir, parts[:last])
+	if err != nil || !there {
+		return err
+	}
+	_, err = d.add(filepath.Join(dir, filepath.Dir(rest)), is(parts[last]))
+	return err
 }
 
 func is(name string) func(string) bool { return func(s string) bool { return s == name } }

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vmnetd/vmnetd"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // node is a socket's node, held open (O_PATH): whatever happens to its path
@@ -110,7 +111,7 @@ func checkDir(fd int, path string) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	who := ""
+	var who string
 	switch {
 	case st.Mode&0o002 != 0:
 		who = "everybody"
@@ -135,10 +136,9 @@ func (n *node) connect(ctx context.Context, limit time.Duration) (*net.UnixConn,
 	}
 	pause := 2 * time.Millisecond
 	for {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", n.fd))
+		conn, err := dialUnix(ctx, fmt.Sprintf("/proc/self/fd/%d", n.fd))
 		if err == nil {
-			return conn.(*net.UnixConn), nil
+			return conn, nil
 		}
 		if !errors.Is(err, unix.ECONNREFUSED) || !time.Now().Before(deadline) {
 			return nil, &fs.PathError{Op: "connect", Path: n.path, Err: errnoOf(err)}

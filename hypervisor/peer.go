@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vmnetd/vmnetd/internal/proc"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
 // peer is who is at the other end of a socket.

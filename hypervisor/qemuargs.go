@@ -16,49 +16,59 @@ type Args struct {
 // ParseArgs reads a QEMU command line, the program's name first. It never
 // fails: what it does not know it leaves out.
 func ParseArgs(argv []string) Args {
-	var a Args
-	var qmp []string // ids of character devices that a QMP monitor uses
-	paths := map[string]string{}
+	r := argsReader{paths: map[string]string{}}
 	for i := 1; i+1 < len(argv); i++ {
 		option, ok := optionName(argv[i])
 		if !ok {
 			continue
 		}
-		value := argv[i+1]
-		switch option {
-		case "name":
-			first, keys := parseOptions(value)
-			a.Name = first
-			if guest, ok := keys["guest"]; ok {
-				a.Name = guest
-			}
-		case "uuid":
-			a.UUID = value
-		case "id":
-			a.ID = value
-		case "qmp", "qmp-pretty":
-			path, id := qmpDevice(value)
-			a.addSocket(path)
-			qmp = append(qmp, id)
-		case "chardev":
-			if backend, keys := parseOptions(value); backend == "socket" {
-				paths[keys["id"]] = keys["path"]
-			}
-		case "mon":
-			if first, keys := parseOptions(value); keys["mode"] == "control" {
-				qmp = append(qmp, first, keys["chardev"])
-			}
-		default:
-			continue
+		if r.read(option, argv[i+1]) {
+			i++ // the value is no option, even when it looks like one
 		}
-		i++ // the value is no option, even when it looks like one
 	}
-	for _, id := range qmp {
+	for _, id := range r.qmp {
 		if id != "" {
-			a.addSocket(paths[id])
+			r.args.addSocket(r.paths[id])
 		}
 	}
-	return a
+	return r.args
+}
+
+type argsReader struct {
+	args  Args
+	qmp   []string          // ids of character devices that a QMP monitor uses
+	paths map[string]string // of character devices, by id
+}
+
+// read takes one option; ok is false when it is none that we know.
+func (r *argsReader) read(option, value string) (ok bool) {
+	first, keys := parseOptions(value)
+	switch option {
+	case "name":
+		r.args.Name = first
+		if guest, ok := keys["guest"]; ok {
+			r.args.Name = guest
+		}
+	case "uuid":
+		r.args.UUID = value
+	case "id":
+		r.args.ID = value
+	case "qmp", "qmp-pretty":
+		path, id := qmpDevice(value)
+		r.args.addSocket(path)
+		r.qmp = append(r.qmp, id)
+	case "chardev":
+		if first == "socket" {
+			r.paths[keys["id"]] = keys["path"]
+		}
+	case "mon":
+		if keys["mode"] == "control" {
+			r.qmp = append(r.qmp, first, keys["chardev"])
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 func (a *Args) addSocket(path string) {

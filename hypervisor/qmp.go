@@ -9,9 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
-	"golang.org/x/sys/unix"
 )
 
 // Options is what NewQMP needs. The zero value works.
@@ -232,7 +233,7 @@ func (q *QMP) untilFree(ctx context.Context, l *link, n *node, p patience) error
 
 func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) error {
 	l.Conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
-		conn, err := n.connect(ctx, q.appear(n))
+		conn, err := n.connect(ctx, min(appear, q.appear(n)))
 		if err != nil {
 			return nil, err
 		}

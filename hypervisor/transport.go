@@ -62,13 +62,13 @@ var _ qmp.Monitor = (*Conn)(nil)
 // NewConn prepares a connection to the socket at path; Connect makes it.
 func NewConn(path string, limits Limits) *Conn {
 	return newConn(func(ctx context.Context) (*net.UnixConn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "unix", path)
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.UnixConn), nil
+		return dialUnix(ctx, path)
 	}, limits)
+}
+
+func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
+	var d net.Dialer
+	return d.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 }
 
 func newConn(dial func(ctx context.Context) (*net.UnixConn, error), limits Limits) *Conn {

@@ -89,7 +89,7 @@ func open(t *testing.T, socket string, limits Limits) *Conn {
 	if err := c.Connect(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Disconnect() })
+	t.Cleanup(func() { _ = c.Disconnect() })
 	return c
 }
 
@@ -197,7 +197,7 @@ func TestManyCallersEachGetTheirOwnReply(t *testing.T) {
 
 const burst = 8000
 
-func burstThenReply(id json.RawMessage, command string, _ json.RawMessage) string {
+func burstThenReply(id json.RawMessage, _ string, _ json.RawMessage) string {
 	var b strings.Builder
 	for i := range burst {
 		fmt.Fprintf(&b, `{"event": "E", "data": {"n": %d}, "timestamp": {"seconds": 1, "microseconds": 2}}`+"\n", i)
@@ -264,11 +264,11 @@ func TestMessageWithoutEndDoesNotEatTheMemory(t *testing.T) {
 	endless := func(id json.RawMessage, _ string, _ json.RawMessage) string {
 		return fmt.Sprintf(`{"id": %s, "return": %q}`, id, strings.Repeat("x", 2<<20))
 	}
-	c := open(t, fake(t, endless), Limits{Message: 1 << 20})
+	c := open(t, fake(t, endless), Limits{Message: 1 << 18})
 	if err := c.Do(t.Context(), "go", nil, nil); !errors.Is(err, errTooLong) {
 		t.Errorf("Do = %.100v, want errTooLong", err)
 	}
-	c = open(t, fake(t, burstThenReply), Limits{Message: 1 << 20})
+	c = open(t, fake(t, burstThenReply), Limits{Message: 1 << 18})
 	if err := c.Do(t.Context(), "go", nil, nil); !errors.Is(err, errTooLong) {
 		t.Errorf("Do with too many events = %.100v, want errTooLong", err)
 	}

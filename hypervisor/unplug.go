@@ -44,7 +44,8 @@ func (q *QMP) stillRuns(vm VM, cause error) error {
 		return nil
 	}
 	start, err := proc.StartTime(vm.PID)
-	if err != nil || !strings.HasPrefix(vm.Instance, itoa(vm.PID)+":"+utoa(start)+":") {
+	lives := err == nil && strings.HasPrefix(vm.Instance, itoa(vm.PID)+":"+utoa(start)+":")
+	if !lives {
 		return nil
 	}
 	return vmnetd.Errorf(vmnetd.ErrFailed, "QEMU of VM %s (process %d) runs, but its socket does not answer: %w", vmnetd.Printable(vm.Name), vm.PID, cause).

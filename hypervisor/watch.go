@@ -7,8 +7,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/vmnetd/vmnetd/internal/proc"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
 // Run watches for VMs that come and go until ctx ends, and calls saw, one call
@@ -146,12 +147,7 @@ func (w *watcher) read(ctx context.Context) {
 // look compares the sockets that exist with those that are known. touched are
 // names that something happened to.
 func (w *watcher) look(ctx context.Context, patterns []pattern, touched []string) {
-	there := map[string]string{} // socket → VM
-	for _, p := range patterns {
-		for name, path := range p.scan() {
-			there[path] = name
-		}
-	}
+	there := socketsOf(patterns)
 	for path, v := range w.vms {
 		if _, ok := there[path]; !ok && v.qemu == nil && !v.probing {
 			w.gone(path, v)
@@ -177,6 +173,17 @@ func (w *watcher) look(ctx context.Context, patterns []pattern, touched []string
 			w.ask(ctx, path, v)
 		}
 	}
+}
+
+// socketsOf lists the sockets that exist, with the VM's name.
+func socketsOf(patterns []pattern) map[string]string {
+	there := map[string]string{}
+	for _, p := range patterns {
+		for name, path := range p.scan() {
+			there[path] = name
+		}
+	}
+	return there
 }
 
 // concerns says whether one of the names is a component of path.

@@ -272,7 +272,7 @@ func (q *QEMU) dial(deadline time.Time) (net.Conn, error) {
 		}
 		select {
 		case <-q.gone:
-			return nil, fmt.Errorf("ended: %v", q.err)
+			return nil, fmt.Errorf("ended: %w", q.err)
 		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
