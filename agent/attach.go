@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -177,7 +178,7 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd
 func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (record, error) {
 	d, err := a.decide(ctx, req, vm)
 	if err != nil {
-		a.event(vmnetd.Event{Event: "denied", VM: req.VM, ID: req.ID, Text: err.Error()})
+		a.event(vmnetd.Event{Event: refusal(err), VM: req.VM, ID: req.ID, Uplink: req.Uplink, Text: err.Error()})
 		return record{}, err
 	}
 	if err := a.o.FP.Hit(failpoint.AttachDecided); err != nil {
@@ -193,6 +194,14 @@ func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM
 	}
 	a.changed(r, false)
 	return r, nil
+}
+
+// refusal is the event that tells of a decision against a request.
+func refusal(err error) string {
+	if errors.Is(err, vmnetd.ErrDenied) {
+		return "denied"
+	}
+	return "refused"
 }
 
 // write stores an intent; when that fails the file is made not to have it.

@@ -103,6 +103,10 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 		return r, err
 	}
 	r.Handed, r.Instance, r.Via, r.Bus, r.Addr = dev.Ifindex, vm.Instance, vm.Via, place.Bus, place.Addr
+	r.Owner = nil
+	if owner, err := a.ownerOf(vm.PID); err == nil && vm.PID != 0 {
+		r.Owner = &owner
+	}
 	return r, nil
 }
 

@@ -117,13 +117,28 @@ func (a *Agent) finishDetach(ctx context.Context, r record) {
 // vmGone removes what a VM that has ended leaves, unless a process still holds
 // the queues: then only its socket has gone.
 func (a *Agent) vmGone(ctx context.Context, r record) {
-	if pids := a.holders(ctx, r); len(pids) > 0 {
-		_ = a.troubledVM(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but process %d holds its queues", pids[0]))
+	if pid := a.survivor(ctx, r); pid != 0 {
+		_ = a.troubledVM(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but process %d holds its queues", pid))
 		return
 	}
 	r.Phase, r.Problem = vmnetd.Detaching, "the VM has ended"
 	a.store.note(r)
 	a.finishDetach(ctx, r)
+}
+
+// survivor is the process that goes on without its socket, 0 if none. Where it
+// is known which process got the queues, nobody has to be searched for.
+func (a *Agent) survivor(ctx context.Context, r record) int {
+	if r.Owner != nil && a.alive(*r.Owner) {
+		return r.Owner.PID
+	}
+	if r.Owner != nil {
+		return 0
+	}
+	if pids := a.holders(ctx, r); len(pids) > 0 {
+		return pids[0]
+	}
+	return 0
 }
 
 // holders is the processes that hold the record's queues; a search that was not

@@ -21,7 +21,7 @@ type record struct {
 	Handed   int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
 	Bus      string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
 	Addr     string         `json:"addr,omitempty"`       //
-	Owner    *Owner         `json:"owner,omitempty"`      // the process it lives as long as
+	Owner    *Owner         `json:"owner,omitempty"`      // the process that got the queues, where it is known
 	Lower    int            `json:"lower,omitempty"`      // ifindex of the uplink's device
 	LowerMAC string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
 	Stale    string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start

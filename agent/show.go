@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -59,8 +60,17 @@ func (a *Agent) event(e vmnetd.Event) {
 	if err := a.journal.add(e); err != nil {
 		a.o.Log.Error("event file", "err", err)
 	}
-	a.o.Log.Info(e.Event, "vm", e.VM, "id", e.ID, "uplink", e.Uplink, "text", e.Text)
+	a.o.Log.LogAttrs(context.Background(), slog.LevelInfo, e.Event, known("vm", e.VM), known("id", e.ID), known("uplink", e.Uplink), slog.String("text", e.Text))
 	a.publish(Change{Event: &e})
+}
+
+// known is an attribute of a log line, or nothing when it is empty (log/slog
+// leaves the zero Attr out).
+func known(key, value string) slog.Attr {
+	if value == "" {
+		return slog.Attr{}
+	}
+	return slog.String(key, value)
 }
 
 // shown is a record as the outside sees it: with the device's link as it is.
@@ -73,7 +83,9 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 		att.Ifindex, link = 0, rtnl.Link{}
 	}
 	att.Link = linkState(link.Up, link.Carrier)
-	att.Problem = cmp.Or(att.Problem, r.Stale, r.Note)
+	if att.Phase == vmnetd.Attached {
+		att.Problem = cmp.Or(att.Problem, r.Stale, r.Note)
+	}
 	return att
 }
 

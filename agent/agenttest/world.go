@@ -6,6 +6,7 @@ package agenttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 
@@ -209,13 +210,17 @@ func (w *World) UplinkMAC(name string) string {
 	return w.uplinks[name].mac
 }
 
+// noPID is above every PID that the kernel gives (PID_MAX_LIMIT, linux/threads.h):
+// a VM here is no process.
+const noPID = 1 << 22
+
 // StartVM starts a VM whose socket appears; starting it again is another run.
 func (w *World) StartVM(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v := &vm{nics: map[string]nic{}}
-	v.info = hypervisor.VM{Name: name, Via: "qmp:/run/" + name, Socket: "/run/" + name, PID: w.index(), VCPUs: 2, Running: true}
-	v.info.Instance = string(rune('a'+v.info.PID%26)) + name + string(rune('0'+v.info.PID%10)) + string(rune('0'+v.info.PID/10%10)) + string(rune('0'+v.info.PID/100%10))
+	v.info = hypervisor.VM{Name: name, Via: "qmp:/run/" + name, Socket: "/run/" + name, PID: noPID + w.index(), VCPUs: 2, Running: true}
+	v.info.Instance = fmt.Sprint(name, " run ", v.info.PID)
 	w.vms[name] = v
 	w.sighted(v, true)
 }
