@@ -115,6 +115,10 @@ func excerpt(line string, lineNo, col int) string {
 	return fmt.Sprintf("%7d | %s\n%7s | %s^", lineNo, text, "", strings.Repeat(" ", len([]rune(lead))))
 }
 
+// maxMistakes is how many are told: nobody reads more, and they travel in a
+// D-Bus reply.
+const maxMistakes = 1000
+
 // problems collects mistakes while a configuration is read.
 type problems struct {
 	list []*mistake
@@ -154,15 +158,22 @@ func (p *problems) errors() error {
 	slices.SortStableFunc(p.list, func(a, b *mistake) int {
 		return cmp.Or(cmp.Compare(a.at.file.order, b.at.file.order), cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.col, b.at.col))
 	})
-	es := make(Errors, 0, len(p.list))
-	for _, m := range p.list {
+	var es Errors
+	told := map[string]bool{}
+	for i, m := range p.list {
+		if len(es) == maxMistakes {
+			es[maxMistakes-1].Next = fmt.Sprintf("put these right first: there may be %d more", len(p.list)-i)
+			break
+		}
 		e := Error{
 			File: m.at.file.path, Line: m.at.line, Col: m.at.col,
 			Text: m.text, Next: m.next, source: m.at.file.line(m.at.line), cause: m.cause,
 		}
-		if !slices.ContainsFunc(es, func(o Error) bool { return o.File == e.File && o.Line == e.Line && o.Col == e.Col && o.Text == e.Text }) {
+		id := fmt.Sprintf("%s:%d:%d %s", e.File, e.Line, e.Col, e.Text)
+		if !told[id] {
 			es = append(es, e)
 		}
+		told[id] = true
 	}
 	return es
 }

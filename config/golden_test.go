@@ -79,7 +79,7 @@ func show(cfg agent.Config, err error) string {
 	for _, v := range cfg.VMs {
 		fmt.Fprintf(&b, "vm %s (%s) labels=%v\n", v.Name, v.At, cfg.Policy.Labels[v.Name])
 		for _, n := range v.NICs {
-			fmt.Fprintf(&b, "  nic %+v\n", n)
+			fmt.Fprintf(&b, "  nic %s/%s network=%q uplink=%q mode=%q mac=%q queues=%d bus=%q addr=%q\n", n.VM, n.ID, n.Network, n.Uplink, n.Mode, n.MAC, n.Queues, n.Bus, n.Addr)
 		}
 	}
 	fmt.Fprintf(&b, "sockets %q\n", cfg.Sockets)

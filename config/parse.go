@@ -110,37 +110,75 @@ func badCharacter(line string) (col int, what string) {
 	return 0, ""
 }
 
-// checkTokens refuses, before anything recursive sees it, a file that nests too
-// deep, and the parts of YAML that are not taken here.
+// checkTokens refuses, before the parser sees it, a file that would cost too
+// much, and the parts of YAML that are not taken here.
 func checkTokens(f *file, tokens token.Tokens, p *problems) bool {
-	flow, line, inLine := 0, 0, 0
+	const enough = 100
+	var cost cost
 	before := len(p.list)
 	for _, tk := range tokens {
-		if tk.Position.Line != line {
-			line, inLine = tk.Position.Line, 0
-		}
-		at := f.at(tk.Position.Line, tk.Position.Column)
-		switch tk.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		case token.SequenceEntryType:
-			inLine++ // "- - - -" nests too
-		case token.MappingKeyType:
-			p.add(at, "a key after '?' is not taken here").do("write it as  key: value")
-		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			p.add(at, "anchors, aliases and merge keys are not taken here").do("write the value out; put text that begins with & or * into quotes")
-		case token.TagType, token.DirectiveType:
-			p.add(at, "YAML tags and directives are not taken here").do("leave it out; put text that begins with ! or %% into quotes")
-		}
-		if flow > maxDepth || inLine > maxDepth || tk.Position.Column > 8*maxDepth && leads(tk) {
-			p.add(at, "nested too deep")
+		if why := cost.exceeded(tk); why != "" {
+			p.add(tokenPlace(f, tk), "%s", why)
 			return false
+		}
+		if len(p.list)-before >= enough {
+			return false
+		}
+		switch tk.Type {
+		case token.MappingKeyType:
+			p.add(tokenPlace(f, tk), "a key after '?' is not taken here").do("write it as  key: value")
+		case token.AnchorType, token.AliasType, token.MergeKeyType:
+			p.add(tokenPlace(f, tk), "anchors, aliases and merge keys are not taken here").do("write the value out; put text that begins with & or * into quotes")
+		case token.TagType, token.DirectiveType:
+			p.add(tokenPlace(f, tk), "YAML tags and directives are not taken here").do("leave it out; put text that begins with ! or %% into quotes")
 		}
 	}
 	return len(p.list) == before
 }
+
+// cost follows what makes the parser slow: it is recursive, and its time grows
+// with the square of the depth, of the keys in one mapping and of the items
+// between one pair of brackets (measured: 10,000 of either take 1 s).
+type cost struct {
+	flow   int               // brackets that are open
+	items  [maxDepth + 2]int // in each of them
+	keys   int               // outside of brackets, since the last item of a block list
+	line   int
+	dashes int // in line: "- - - -" nests too
+}
+
+const maxEntries = 10000
+
+func (c *cost) exceeded(tk *token.Token) string {
+	if tk.Position.Line != c.line {
+		c.line, c.dashes = tk.Position.Line, 0
+	}
+	switch tk.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		c.flow++
+		c.items[min(c.flow, maxDepth+1)] = 0
+	case token.MappingEndType, token.SequenceEndType:
+		c.flow = max(0, c.flow-1)
+	case token.CollectEntryType:
+		c.items[c.flow]++
+	case token.MappingValueType:
+		if c.flow == 0 {
+			c.keys++
+		}
+	case token.SequenceEntryType:
+		c.dashes++
+		c.keys = 0
+	}
+	switch {
+	case c.flow > maxDepth, c.dashes > maxDepth, tk.Position.Column > 8*maxDepth && leads(tk):
+		return "nested too deep"
+	case c.keys > maxEntries, c.items[c.flow] > maxEntries:
+		return fmt.Sprintf("more than %d entries: write it as a list with a line for each", maxEntries)
+	}
+	return ""
+}
+
+func tokenPlace(f *file, tk *token.Token) place { return f.at(tk.Position.Line, tk.Position.Column) }
 
 // leads says whether tk is the first of its line: its column is its depth.
 func leads(tk *token.Token) bool {
