@@ -508,10 +508,13 @@ func TestReloadNeverChangesARunningNIC(t *testing.T) {
 	if err := a.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	now := a.List("vm1")[0]
-	if now.Mode != before.Mode || now.Ifindex != before.Ifindex || now.Phase != vmnetd.Attached || now.Problem == "" {
-		t.Errorf("after the reload: %+v", now)
-	}
+	eventually(t, "the change is shown", func() error {
+		now := a.List("vm1")[0]
+		if now.Mode != before.Mode || now.Ifindex != before.Ifindex || now.Phase != vmnetd.Attached || now.Problem == "" {
+			return fmt.Errorf("after the reload: %+v", now)
+		}
+		return nil
+	})
 }
 
 func TestDetachNeverGuessesAmongSeveral(t *testing.T) {
