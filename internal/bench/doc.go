@@ -1,0 +1,5 @@
+// Program bench is `make bench`: how long attach and detach take through the
+// daemon, against the floor (the same kernel and QMP steps inlined in one
+// thread) and against libvirt; what an idle daemon costs; and what many
+// attachments change. It writes docs/benchmarks.md.
+package main

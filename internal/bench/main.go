@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// options is how much is measured, and of what.
+type options struct {
+	program string // vmnetd
+	out     string // the file to write, "" for standard output only
+	rounds  int
+	idle    time.Duration
+	many    int // the largest number of attachments
+	libvirt bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.program, "vmnetd", "bin/vmnetd", "the `PROGRAM` to measure")
+	flag.StringVar(&o.out, "o", "docs/benchmarks.md", "the `FILE` to write; empty for none")
+	flag.IntVar(&o.rounds, "rounds", 20, "how many times each thing is measured")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the idle daemon is watched; 0 to leave it out")
+	flag.IntVar(&o.many, "many", 1000, "attachments of the largest scale; 0 to leave scale out")
+	flag.BoolVar(&o.libvirt, "libvirt", true, "measure libvirt too")
+	flag.Parse()
+	os.Exit(run(o))
+}
+
+// run returns the exit code.
+func run(o options) int {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	page, err := perform(ctx, o)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "bench: interrupted; nothing is left behind")
+		return vmnetd.ExitInterrupted
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	fmt.Println(page)
+	if o.out == "" {
+		return 0
+	}
+	if err := os.WriteFile(o.out, []byte(page), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// perform measures everything and returns the page to write.
+func perform(ctx context.Context, o options) (page string, err error) {
+	if os.Geteuid() != 0 {
+		return "", fmt.Errorf("only root can make network namespaces; type: sudo make bench")
+	}
+	if o.program, err = filepath.Abs(o.program); err != nil {
+		return "", err
+	}
+	s := newScope(ctx)
+	defer s.close()
+	defer s.recoverFatal(&err)
+	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
+	r.pairs = compare(ctx, s, o)
+	if o.many > 0 || o.idle > 0 {
+		r.idle, r.scales = crowd(ctx, s, o)
+	}
+	var b bytes.Buffer
+	r.write(&b)
+	return b.String(), ctx.Err()
+}
+
+// say tells somebody who waits what is being done.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}
