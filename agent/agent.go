@@ -124,14 +124,26 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := a.sweep(ctx); err != nil {
 		return fmt.Errorf("cannot look for devices of ours: %w", err)
 	}
+	begun := make(chan struct{})
+	g.Go(func() error {
+		return a.o.Hypervisor.Run(ctx, func(s hypervisor.Sighting) { a.saw(s, begun) })
+	})
+	select {
+	case <-begun: // a VM that goes from now on is told
+	case <-ctx.Done():
+		return nil
+	}
 	a.reconcileAll(ctx)
 	close(a.ready)
-	g.Go(func() error { return a.o.Hypervisor.Run(ctx, a.saw) })
 	return a.follow(ctx)
 }
 
-// saw hears of VMs that come and go.
-func (a *Agent) saw(s hypervisor.Sighting) {
+// saw hears of VMs that come and go, and first of all that the watch has begun.
+func (a *Agent) saw(s hypervisor.Sighting, begun chan<- struct{}) {
+	if s == (hypervisor.Sighting{}) {
+		close(begun)
+		return
+	}
 	a.o.Log.Debug("sighting", "vm", s.Name, "via", s.Via, "here", s.Here)
 	a.lookAgain(s.Name)
 }

@@ -83,6 +83,7 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 	if err := a.o.FP.Hit(failpoint.AttachLookup); err != nil {
 		return vmnetd.Attachment{}, err
 	}
+	a.forgetEarlierRun(ctx, vm)
 	r, there, err := a.already(req)
 	if err != nil {
 		return vmnetd.Attachment{}, err
@@ -112,6 +113,16 @@ func (a *Agent) justChanged(r record) vmnetd.Attachment {
 		att.Link = linkState(true, lower.Carrier)
 	}
 	return att
+}
+
+// forgetEarlierRun removes what an earlier run of the VM has left, where its end
+// was not looked at yet.
+func (a *Agent) forgetEarlierRun(ctx context.Context, vm hypervisor.VM) {
+	for _, r := range a.store.of(vm.Name) {
+		if r.earlierRun(vm) {
+			a.vmGone(ctx, r)
+		}
+	}
 }
 
 // already finds the attachment that a request asks for: the one of its id, or
@@ -165,7 +176,7 @@ func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
 
 // settled answers a request for what is there already, repairing it first.
 func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd.Attachment, error) {
-	if r.Phase != vmnetd.Attached {
+	if r.Phase != vmnetd.Attached || !a.sound(ctx, r) {
 		var err error
 		if r, err = a.repair(ctx, r, vm); err != nil {
 			return vmnetd.Attachment{}, err

@@ -72,7 +72,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 		a.vmGone(ctx, r)
 	case err != nil:
 		_ = a.troubledVM(r, err)
-	case r.Instance != "" && vm.Instance != r.Instance:
+	case r.earlierRun(vm):
 		a.vmGone(ctx, r)
 	case r.Phase != vmnetd.Attached || !a.sound(ctx, r):
 		_, _ = a.repair(ctx, r, vm) // noted in the record

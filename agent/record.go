@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -33,6 +34,11 @@ func (r record) key() key { return key{r.VM, r.ID} }
 // byFD says that the NIC belongs to a process that holds the queues itself, so
 // that there is nobody to plug it into.
 func (r record) byFD() bool { return r.Via == viaExec || r.Via == viaFD }
+
+// earlierRun says that the record was made for a run of the VM before this one.
+func (r record) earlierRun(vm hypervisor.VM) bool {
+	return !r.byFD() && r.Instance != "" && r.Instance != vm.Instance
+}
 
 // Values of Attachment.Via beside qmp:SOCKET.
 const (

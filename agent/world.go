@@ -117,7 +117,8 @@ type Hypervisor interface {
 	Unplug(ctx context.Context, vm hypervisor.VM, id string) error
 	// SetLink sets the link state that the guest sees.
 	SetLink(ctx context.Context, vm hypervisor.VM, id string, up bool) error
-	// Run watches for VMs that come and go until ctx ends.
+	// Run watches for VMs that come and go until ctx ends. Its first zero
+	// Sighting says that the watch has begun.
 	Run(ctx context.Context, saw func(hypervisor.Sighting)) error
 	// Sockets lists the sockets that exist now and match a pattern, by VM name.
 	Sockets() map[string]string

@@ -42,6 +42,7 @@ type Place struct {
 }
 
 // Sighting says that a VM came or went. Level-triggered: it means look again.
+// The zero Sighting says that the watch has begun.
 type Sighting struct {
 	Name   string
 	Via    string

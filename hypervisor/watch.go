@@ -16,7 +16,9 @@ import (
 // at a time, for each; for those that are there already, too. A VM comes when
 // somebody listens on its socket. It goes when its QEMU ends, or, where the
 // process behind the socket is not known, when the socket is deleted or
-// nobody listens on it any more. While nothing happens, Run does nothing.
+// nobody listens on it any more. The zero Sighting says that the watch has
+// begun: whatever goes from then on is told. While nothing happens, Run does
+// nothing.
 func (q *QMP) Run(ctx context.Context, saw func(Sighting)) error {
 	dirs, err := newDirWatch()
 	if err != nil {
@@ -78,12 +80,15 @@ type probe struct {
 }
 
 func (w *watcher) loop(ctx context.Context) error {
-	for {
+	for begun := false; ; begun = true {
 		patterns, changed := w.q.followed()
 		if err := w.dirs.follow(patterns); err != nil {
 			return err
 		}
 		w.look(ctx, patterns, nil)
+		if !begun {
+			w.saw(Sighting{})
+		}
 		if err := w.serve(ctx, changed); err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -268,6 +273,7 @@ func (w *watcher) take(ctx context.Context, p probe) {
 		if !nobodyThere(p.err) {
 			w.q.log.Warn("a socket is not used", "vm", v.name, "socket", p.path, "error", p.err)
 		}
+		v.here = true // told even where nobody was seen: it may have gone since the watch began
 		w.gone(p.path, v)
 	case p.err != nil: // the process is followed, and tells when it ends
 	case v.here && (p.instance == "" || p.instance == v.instance):

@@ -20,6 +20,14 @@ func watch(t *testing.T, q *QMP) <-chan Sighting {
 	ctx, cancel := context.WithCancel(context.Background())
 	seen, ended := make(chan Sighting, 100), make(chan error, 1)
 	go func() { ended <- q.Run(ctx, func(s Sighting) { seen <- s }) }()
+	select {
+	case got := <-seen:
+		if got != (Sighting{}) {
+			t.Fatalf("saw %+v before the watch had begun", got)
+		}
+	case <-time.After(longEnough):
+		t.Fatal("the watch does not begin")
+	}
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -194,7 +202,11 @@ func TestRunEndsWhileSocketsAreProbed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	within(t, 3*time.Second, "Run", func() {
-		if err := q.Run(ctx, func(s Sighting) { t.Errorf("saw %+v", s) }); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		if err := q.Run(ctx, func(s Sighting) {
+			if s != (Sighting{}) {
+				t.Errorf("saw %+v", s)
+			}
+		}); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Run = %v", err)
 		}
 	})

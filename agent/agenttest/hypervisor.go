@@ -138,6 +138,7 @@ func (f Hypervisor) Run(ctx context.Context, saw func(hypervisor.Sighting)) erro
 		f.W.sighted(v, true)
 	}
 	f.W.mu.Unlock()
+	saw(hypervisor.Sighting{})
 	<-ctx.Done()
 	return nil
 }
