@@ -167,7 +167,7 @@ func (p *problems) errors() error {
 		}
 		e := Error{
 			File: m.at.file.path, Line: m.at.line, Col: m.at.col,
-			Text: m.text, Next: m.next, source: m.at.file.line(m.at.line), cause: m.cause,
+			Text: vmnetd.Printable(m.text), Next: vmnetd.Printable(m.next), source: m.at.file.line(m.at.line), cause: m.cause,
 		}
 		id := fmt.Sprintf("%s:%d:%d %s", e.File, e.Line, e.Col, e.Text)
 		if !told[id] {

@@ -109,18 +109,11 @@ func (b *builder) kind(u *rawUplink) *rawKind {
 
 // match fills in how the device is found, and names the device for messages.
 func (b *builder) match(u *rawUplink, m *rawMatch, spec *uplink.Spec) string {
-	count := 0
-	for _, given := range []bool{m.name.Given, m.mac.Given, m.path.Given} {
-		if given {
-			count++
-		}
-	}
-	wrote := m.name.At.file != nil || m.mac.At.file != nil || m.path.At.file != nil
 	switch {
-	case m.at.file != nil && !wrote && !m.mistakes:
+	case m.at.file != nil && m.written() == 0 && !m.mistakes:
 		b.add(m.at, "match is empty").do("give one of name, mac, path, or leave match out: then the uplink's name is the device's")
-	case count > 1:
-		b.add(m.at, "match takes one of name, mac, path, not %d", count)
+	case m.written() > 1:
+		b.add(m.at, "match takes one of name, mac, path, not %d", m.written())
 	}
 	spec.MAC, spec.Path, spec.Device = m.mac.V, m.path.V, m.name.V
 	switch {
@@ -130,9 +123,20 @@ func (b *builder) match(u *rawUplink, m *rawMatch, spec *uplink.Spec) string {
 		return m.path.V
 	case m.name.Given:
 		return m.name.V
-	case wrote: // wrong, and reported
+	case m.mistakes: // which device is meant is not known
 		return "the one of " + u.name.V
 	}
 	spec.Device = u.name.V
 	return u.name.V
+}
+
+// written is how many of its keys are there, right or wrong.
+func (m *rawMatch) written() int {
+	n := 0
+	for _, at := range []place{m.name.At, m.mac.At, m.path.At} {
+		if at.file != nil {
+			n++
+		}
+	}
+	return n
 }
