@@ -42,7 +42,7 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	if r, err = a.saveMAC(r, state); err != nil {
 		return r, tapdev.Device{}, err
 	}
-	spec, err := r.spec(state.Link.Index)
+	spec, err := r.spec(state.Link)
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}

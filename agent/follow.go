@@ -109,6 +109,9 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 
 func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 	a.publish(Change{Uplink: &now})
+	if was.MTU != now.MTU && was.Name != "" {
+		a.lookAtGuests(now.Name)
+	}
 	if was.State == now.State && was.Ifindex == now.Ifindex {
 		return
 	}
@@ -120,6 +123,15 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 	}
 	for _, r := range a.store.of("") {
 		if r.Phase == vmnetd.Broken || r.Phase == vmnetd.Pending {
+			a.lookAgain(r.VM)
+		}
+	}
+}
+
+// lookAtGuests looks at what stands on an uplink.
+func (a *Agent) lookAtGuests(uplink string) {
+	for _, r := range a.store.of("") {
+		if r.Uplink == uplink {
 			a.lookAgain(r.VM)
 		}
 	}

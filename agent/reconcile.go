@@ -89,7 +89,8 @@ func (a *Agent) look(ctx context.Context, r record) {
 // sound says whether an attached record's device is what it was handed over as.
 func (a *Agent) sound(ctx context.Context, r record) bool {
 	dev, err := a.o.Devices.Find(ctx, r.Ifname)
-	return err == nil && dev.Up && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed
+	lower, ok := a.o.Links.ByIndex(r.Lower)
+	return err == nil && ok && r.is(dev, lower)
 }
 
 // troubledVM notes that the VM could not be asked; the NIC itself may be well.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -46,17 +47,32 @@ const (
 	viaFD   = "fd"
 )
 
-func (r record) spec(lower int) (tapdev.Spec, error) {
+// spec is the device to be on a lower device. One that was handed over lives with
+// the MTU that its lower device has left for it.
+func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 	mac, err := vmnetd.ParseMAC(r.MAC)
 	if err != nil {
 		return tapdev.Spec{}, err
 	}
-	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower, Mode: r.Mode, MAC: mac, MTU: r.MTU, Queues: r.Queues}, nil
+	mtu := r.MTU
+	if r.Handed != 0 {
+		mtu = min(mtu, lower.MTU)
+	}
+	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues}, nil
+}
+
+// is says whether a device is what the record was handed over as.
+func (r record) is(dev tapdev.Device, lower rtnl.Link) bool {
+	return dev.Up && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
+		dev.MAC.String() == r.MAC && dev.MTU == min(r.MTU, lower.MTU)
 }
 
 // take copies what the kernel says of the device.
 func (r *record) take(dev tapdev.Device) {
-	r.Ifindex, r.Lower, r.MTU = dev.Ifindex, dev.Lower, dev.MTU
+	r.Ifindex, r.Lower = dev.Ifindex, dev.Lower
+	if r.MTU == 0 {
+		r.MTU = dev.MTU
+	}
 }
 
 func compareKeys(a, b key) int {

@@ -20,8 +20,11 @@ const undoTime = 10 * time.Second
 
 // Ensure makes the device, or takes the one of that VM and id that is there,
 // and reads back every attribute. A new device is down; one that was there is
-// left up if it is up. A device with other properties is vmnetd.ErrBusy, and
-// so is a foreign one of that name. When it fails, what it made is gone again,
+// left up if it is up, and gets its MAC and MTU again where they were changed:
+// QEMU can change the MAC through a queue's SIOCSIFHWADDR without privilege,
+// and a lower device that lost MTU pulls the ones on it down and leaves them
+// there (macvlan_device_event). Other properties cannot be changed under a
+// guest: vmnetd.ErrBusy, and so is a foreign device of that name. When it fails, what it made is gone again,
 // and in passthru the lower device has its own MAC back.
 func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	if err := spec.check(); err != nil {
@@ -92,11 +95,7 @@ func (h *Host) adopt(ctx context.Context, spec Spec, lower, there rtnl.Link) (De
 		}
 		return h.create(ctx, spec, lower)
 	}
-	asked := spec
-	if spec.Mode == vmnetd.Passthru && !there.Up {
-		asked.MAC = there.MAC // its maker may have ended before giving it its own
-	}
-	if err := differs(asked, there); err != nil {
+	if err := differs(spec, there); err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there with other properties: %w", dev.fullName(), err).
 			WithNext("detach it first, or ask for what it has")
 	}
@@ -130,10 +129,8 @@ func (h *Host) finish(ctx context.Context, spec Spec, index int) (Device, error)
 	if err := h.harden(ctx, link); err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot prepare %s: %w", link.Name, err)
 	}
-	if !bytes.Equal(link.MAC, spec.MAC) { // passthru: this is the lower device's MAC too
-		if err := h.conn.Set(ctx, rtnl.Change{Index: index, Attrs: []rtnl.Attr{rtnl.MAC(spec.MAC)}}); err != nil {
-			return Device{}, h.whyNoMAC(link, spec, err)
-		}
+	if err := h.address(ctx, spec, link); err != nil {
+		return Device{}, err
 	}
 	link, err = h.conn.LinkByIndex(ctx, index)
 	if err != nil {
@@ -145,6 +142,23 @@ func (h *Host) finish(ctx context.Context, spec Spec, index int) (Device, error)
 	dev, _ := device(link)
 	dev.Rdev, err = h.rdev(link)
 	return dev, err
+}
+
+// address gives the device its MAC and MTU where it has others.
+func (h *Host) address(ctx context.Context, spec Spec, link rtnl.Link) error {
+	if spec.MTU != 0 && link.MTU != spec.MTU {
+		if err := h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.MTU(spec.MTU)}}); err != nil {
+			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot give %s the MTU %d: %w", link.Name, spec.MTU, err)
+		}
+	}
+	if bytes.Equal(link.MAC, spec.MAC) {
+		return nil
+	}
+	// In passthru this is the lower device's MAC too.
+	if err := h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.MAC(spec.MAC)}}); err != nil {
+		return h.whyNoMAC(link, spec, err)
+	}
+	return nil
 }
 
 // harden keeps the host's stack off the device. It would answer on it as soon

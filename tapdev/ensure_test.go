@@ -72,10 +72,8 @@ func TestDeviceWithOtherPropertiesIsBusyAndStaysAsItIs(t *testing.T) {
 	l := newLab(t, nil)
 	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
 	change := map[string]func(*Spec){
-		"MAC":        func(s *Spec) { s.MAC = mac(99) },
 		"queues":     func(s *Spec) { s.Queues = 4 },
 		"mode":       func(s *Spec) { s.Mode = vmnetd.Private },
-		"MTU":        func(s *Spec) { s.MTU = 1300 },
 		"belongs to": func(s *Spec) { s.VM = "other" },
 	}
 	for says1, f := range change {
@@ -86,6 +84,25 @@ func TestDeviceWithOtherPropertiesIsBusyAndStaysAsItIs(t *testing.T) {
 	}
 	if now, err := l.Find(t.Context(), dev.Ifname); err != nil || fmt.Sprint(now) != fmt.Sprint(dev) {
 		t.Errorf("the device is %+v, %v; was %+v", now, err, dev)
+	}
+}
+
+func TestMACAndMTUThatSomebodyChangedArePutRight(t *testing.T) {
+	for _, mode := range []vmnetd.Mode{vmnetd.Bridge, vmnetd.Passthru} {
+		l := newLab(t, nil)
+		s := l.spec(1, mode)
+		s.MTU = 1500
+		_, dev := l.guest(t, s)
+		l.ns.Set(t, "u0", rtnl.MTU(1400)) // pulls the device down with it
+		l.ns.Set(t, "u0", rtnl.MTU(1500))
+		l.ns.Set(t, s.Ifname, rtnl.MAC(mac(99)))
+		if now := l.ns.Link(t, s.Ifname); now.MTU != 1400 || now.MAC.String() != mac(99).String() {
+			t.Fatalf("%s: nothing to put right: %+v", mode, now)
+		}
+		again := l.ensure(t, s)
+		if again.Ifindex != dev.Ifindex || again.MTU != 1500 || again.MAC.String() != s.MAC.String() || !again.Up {
+			t.Errorf("%s: %+v", mode, again)
+		}
 	}
 }
 

@@ -20,12 +20,8 @@ func differs(spec Spec, l rtnl.Link) error {
 		return fmt.Errorf("it stands on the device with index %d, not %d", l.Lower, spec.Lower)
 	case l.Mode != string(spec.Mode):
 		return fmt.Errorf("mode %s, not %s", l.Mode, spec.Mode)
-	case !bytes.Equal(l.MAC, spec.MAC):
-		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.MAC)
 	case l.Queues != spec.Queues:
 		return fmt.Errorf("%d queues, not %d", l.Queues, spec.Queues)
-	case spec.MTU != 0 && l.MTU != spec.MTU:
-		return fmt.Errorf("MTU %d, not %d", l.MTU, spec.MTU)
 	}
 	return nil
 }
@@ -38,6 +34,10 @@ func verify(spec Spec, l rtnl.Link) error {
 	switch {
 	case l.Name != spec.Ifname:
 		return fmt.Errorf("it is named %s", l.Name)
+	case !bytes.Equal(l.MAC, spec.MAC):
+		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.MAC)
+	case spec.MTU != 0 && l.MTU != spec.MTU:
+		return fmt.Errorf("MTU %d, not %d", l.MTU, spec.MTU)
 	case l.Group != Group:
 		return fmt.Errorf("group %d, not %d", l.Group, Group)
 	case !l.AllMulti:
