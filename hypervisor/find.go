@@ -138,29 +138,24 @@ func cause(err error) error {
 func (l *link) describe(ctx context.Context) (VM, error) {
 	vm := VM{Name: l.vm, Via: viaQMP + ":" + l.path, Socket: l.path, PID: l.pid, Instance: l.instance}
 	var who struct{ Name string }
-	if err := l.Do(ctx, "query-name", nil, &who); err != nil {
-		return vm, err
+	var uuid struct{ UUID string }
+	var status struct{ Running bool }
+	var cpus []struct{}
+	for _, ask := range []struct {
+		command string
+		answer  any
+	}{{"query-name", &who}, {"query-uuid", &uuid}, {"query-status", &status}, {"query-cpus-fast", &cpus}} {
+		if err := l.Do(ctx, ask.command, nil, ask.answer); err != nil {
+			return vm, err
+		}
 	}
 	if who.Name != "" && who.Name != l.vm && l.args.ID != l.vm {
 		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.Name), vmnetd.Printable(l.vm))
 	}
-	var uuid struct{ UUID string }
-	if err := l.Do(ctx, "query-uuid", nil, &uuid); err != nil {
-		return vm, err
-	}
 	if strings.Trim(uuid.UUID, "0-") != "" {
 		vm.UUID = uuid.UUID
 	}
-	var status struct{ Running bool }
-	if err := l.Do(ctx, "query-status", nil, &status); err != nil {
-		return vm, err
-	}
-	vm.Running = status.Running
-	var cpus []struct{}
-	if err := l.Do(ctx, "query-cpus-fast", nil, &cpus); err != nil {
-		return vm, err
-	}
-	vm.VCPUs = len(cpus)
+	vm.Running, vm.VCPUs = status.Running, len(cpus)
 	return vm, nil
 }
 

@@ -41,14 +41,11 @@ type bus struct {
 var root440fx = bus{name: "pci.0", path: "/machine/i440fx/pci.0"}
 
 // findPlace finds where to plug: the place asked for, or the first free one.
-func (l *link) findPlace(ctx context.Context, name, addr string) (Place, error) {
+func (l *link) findPlace(ctx context.Context, s survey, name, addr string) (Place, error) {
 	if addr != "" && name == "" {
 		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "a slot (%s) was asked for without the bus it is on", addr)
 	}
-	buses, err := l.buses(ctx)
-	if err != nil {
-		return Place{}, err
-	}
+	buses := s.buses()
 	if name != "" {
 		return l.placeOn(ctx, buses, name, addr)
 	}
@@ -85,24 +82,15 @@ func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Pla
 // what is behind a bridge by the bus number that the firmware gives out, and a
 // guest that has not booted has none (hw/pci/pci-qmp-cmds.c). The object tree
 // has no such gap.
-func (l *link) buses(ctx context.Context) ([]bus, error) {
-	order, err := l.pciOrder(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (s survey) buses() []bus {
 	var all []bus
-	if props, err := l.list(ctx, root440fx.path); err != nil {
-		return nil, err
-	} else if len(props) > 0 {
+	if s.onPC {
 		all = append(all, root440fx)
 	}
-	props, err := l.list(ctx, peripheral)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range props {
+	rank := s.rank()
+	for _, p := range s.devices {
 		if b, ok := busBehind(p); ok {
-			b.order = order(p.Name)
+			b.order = rank(p.Name)
 			all = append(all, b)
 		}
 	}
@@ -112,45 +100,53 @@ func (l *link) buses(ctx context.Context) ([]bus, error) {
 		}
 		return strings.Compare(a.name, b.name)
 	})
-	return all, nil
+	return all
 }
+
+// isPC says whether this is machine pc. Express ports say that it is not.
+func (l *link) isPC(ctx context.Context, devices []property) (bool, error) {
+	for _, p := range devices {
+		if b, ok := busBehind(p); ok && b.express {
+			return false, nil
+		}
+	}
+	props, err := l.list(ctx, root440fx.path)
+	return len(props) > 0, err
+}
+
+// pciBus is what query-pci says of a root bus.
+type pciBus struct{ Devices []pciDevice }
 
 // pciDevice is what query-pci says of a function.
 type pciDevice struct {
-	ID     string `json:"qdev_id"`
-	Bridge *struct {
-		Devices []pciDevice
-	} `json:"pci_bridge"`
+	ID     string  `json:"qdev_id"`
+	Bridge *pciBus `json:"pci_bridge"`
 }
 
-// pciOrder gives each device's rank as query-pci walks the buses; those it does
-// not see come last.
-func (l *link) pciOrder(ctx context.Context) (rank func(id string) int, err error) {
-	var roots []struct{ Devices []pciDevice }
-	if err := l.Do(ctx, "query-pci", nil, &roots); err != nil {
-		return nil, err
-	}
+// rank gives each device's place in the order in which query-pci walks the
+// buses; those that it does not see come last.
+func (s survey) rank() func(id string) int {
 	ranks := map[string]int{}
-	var walk func(devices []pciDevice)
-	walk = func(devices []pciDevice) {
-		for _, d := range devices {
+	var walk func(b pciBus)
+	walk = func(b pciBus) {
+		for _, d := range b.Devices {
 			if d.ID != "" {
 				ranks[d.ID] = len(ranks) + 1
 			}
 			if d.Bridge != nil {
-				walk(d.Bridge.Devices)
+				walk(*d.Bridge)
 			}
 		}
 	}
-	for _, r := range roots {
-		walk(r.Devices)
+	for _, r := range s.roots {
+		walk(r)
 	}
 	return func(id string) int {
 		if r, ok := ranks[id]; ok {
 			return r
 		}
 		return len(ranks) + 1
-	}, nil
+	}
 }
 
 // busBehind is the bus behind a bridge, which has the bridge's id as its name
@@ -169,11 +165,8 @@ func busBehind(p property) (bus, bool) {
 // freeSlot finds a free slot of a bus that takes hotplug.
 func (l *link) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
 	taken, err := l.slots(ctx, b)
-	if err != nil {
+	if err != nil || b.express && len(taken) > 0 {
 		return Place{}, false, err
-	}
-	if b.express && len(taken) > 0 {
-		return Place{}, false, nil
 	}
 	if ok, err := l.takesHotplug(ctx, b); err != nil || !ok {
 		return Place{}, false, err
@@ -217,14 +210,13 @@ func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
 // takesHotplug: a bus with a hotplug handler, behind a port that was not
 // switched off (hotplug=off, as libvirt's <target hotplug='off'/>).
 func (l *link) takesHotplug(ctx context.Context, b bus) (bool, error) {
-	var handler string
+	handler, on := "", true
 	if _, err := l.get(ctx, b.path, "hotplug-handler", &handler); err != nil || handler == "" {
 		return false, err
 	}
-	if b.port == "" || !b.express {
+	if !b.express {
 		return true, nil
 	}
-	on := true
 	_, err := l.get(ctx, b.port, "hotplug", &on)
 	return on, err
 }

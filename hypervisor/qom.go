@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -45,15 +46,18 @@ func (l *link) get(ctx context.Context, path, name string, out any) (ok bool, er
 	return false, err
 }
 
+// has says whether an object of that name is among the properties.
+func has(props []property, name string) bool {
+	return slices.ContainsFunc(props, func(p property) bool {
+		_, ok := p.child()
+		return ok && p.Name == name
+	})
+}
+
 // hasDevice says whether a device of that id is in the VM.
 func (l *link) hasDevice(ctx context.Context, id string) (bool, error) {
 	props, err := l.list(ctx, peripheral)
-	for _, p := range props {
-		if _, ok := p.child(); ok && p.Name == id {
-			return true, err
-		}
-	}
-	return false, err
+	return has(props, id), err
 }
 
 // where reads a device's bus and slot.

@@ -195,7 +195,7 @@ func TestManyCallersEachGetTheirOwnReply(t *testing.T) {
 	callers.Wait()
 }
 
-const burst = 8000
+const burst = 5000
 
 func burstThenReply(id json.RawMessage, _ string, _ json.RawMessage) string {
 	var b strings.Builder
@@ -207,7 +207,7 @@ func burstThenReply(id json.RawMessage, _ string, _ json.RawMessage) string {
 }
 
 func TestEventsAreNeverLostAndKeepTheirOrder(t *testing.T) {
-	c := open(t, fake(t, burstThenReply), Limits{})
+	c := open(t, fake(t, burstThenReply), Limits{Command: longEnough})
 	if err := c.Do(t.Context(), "go", nil, nil); err != nil { // nobody reads events yet: the reply comes all the same
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestEventsAreNeverLostAndKeepTheirOrder(t *testing.T) {
 }
 
 func TestEventsThatNobodyReadsHangNothing(t *testing.T) {
-	c := open(t, fake(t, burstThenReply), Limits{})
+	c := open(t, fake(t, burstThenReply), Limits{Command: longEnough})
 	if _, err := c.Events(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -264,11 +264,11 @@ func TestMessageWithoutEndDoesNotEatTheMemory(t *testing.T) {
 	endless := func(id json.RawMessage, _ string, _ json.RawMessage) string {
 		return fmt.Sprintf(`{"id": %s, "return": %q}`, id, strings.Repeat("x", 2<<20))
 	}
-	c := open(t, fake(t, endless), Limits{Message: 1 << 18})
+	c := open(t, fake(t, endless), Limits{Message: 1 << 18, Command: longEnough})
 	if err := c.Do(t.Context(), "go", nil, nil); !errors.Is(err, errTooLong) {
 		t.Errorf("Do = %.100v, want errTooLong", err)
 	}
-	c = open(t, fake(t, burstThenReply), Limits{Message: 1 << 18})
+	c = open(t, fake(t, burstThenReply), Limits{Message: 1 << 18, Command: longEnough})
 	if err := c.Do(t.Context(), "go", nil, nil); !errors.Is(err, errTooLong) {
 		t.Errorf("Do with too many events = %.100v, want errTooLong", err)
 	}

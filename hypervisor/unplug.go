@@ -11,10 +11,6 @@ import (
 	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
-// sweepRun is how many fd names in a row must be missing until no more are
-// looked for; each costs 0.1 ms.
-const sweepRun = 8
-
 // Unplug asks the guest to let go of a NIC and removes its backend once it has.
 // ErrEjecting: it has not yet; call again. A NIC that was never plugged, or
 // only half, is cleaned up; a VM that has gone has nothing to clean up.
@@ -71,7 +67,13 @@ func (q *QMP) unplug(ctx context.Context, l *link, id string) error {
 	if err := l.sweep(ctx, id); err != nil {
 		return err
 	}
-	return l.sweepFDs(ctx, id, 0, sweepRun)
+	if netdev != "" {
+		return nil // netdev_add had taken the descriptors
+	}
+	if err := l.sweepFDs(ctx, id, queueFD, 0); err != nil {
+		return err
+	}
+	return l.sweepFDs(ctx, id, vhostFD, 0)
 }
 
 func (q *QMP) ejected(ctx context.Context, l *link, id string) error {
