@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -94,7 +96,9 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 			time.AfterFunc(a.o.Backoff, func() { a.wake.set(0) })
 			continue
 		}
-		seen[spec.Name] = uplinkState(spec, state)
+		u := uplinkState(spec, state)
+		u.Problem = cmp.Or(a.usurped(u), u.Problem)
+		seen[spec.Name] = u
 	}
 	a.mu.Lock()
 	old := a.uplinks
@@ -126,6 +130,17 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 			a.lookAgain(r.VM)
 		}
 	}
+}
+
+// usurped says that an uplink was given the MAC of a guest on it: the kernel
+// takes that silently, and the guest's frames then end at the host.
+func (a *Agent) usurped(u vmnetd.UplinkState) string {
+	for _, r := range a.store.of("") {
+		if r.Uplink == u.Name && r.MAC == u.MAC && !r.Mode.Info().Exclusive {
+			return fmt.Sprintf("its MAC %s is that of %s: give it another one", u.MAC, r.FullName())
+		}
+	}
+	return ""
 }
 
 // lookAtGuests looks at what stands on an uplink.

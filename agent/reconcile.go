@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
@@ -78,12 +79,22 @@ func (a *Agent) look(ctx context.Context, r record) {
 		_, _ = a.repair(ctx, r, vm) // noted in the record
 	default:
 		a.retries.done(r.key())
-		if r.Problem != "" {
-			r.Problem = ""
+		if problem := a.narrow(r); r.Problem != problem {
+			r.Problem = problem
 			a.store.note(r)
 			a.changed(r, false)
 		}
 	}
+}
+
+// narrow says that the uplink carries less than the guest was given. The guest
+// goes on sending what it was told: its largest frames are lost.
+func (a *Agent) narrow(r record) string {
+	lower, ok := a.o.Links.ByIndex(r.Lower)
+	if !ok || lower.MTU >= r.MTU {
+		return ""
+	}
+	return fmt.Sprintf("uplink %s has MTU %d now, the guest was given %d: ip link set %s mtu %d", r.Uplink, lower.MTU, r.MTU, lower.Name, r.MTU)
 }
 
 // sound says whether an attached record's device is what it was handed over as.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -140,8 +139,8 @@ func (a *Agent) Status() vmnetd.Status {
 	a.mu.Unlock()
 	s.Problems = append(s.Problems, a.configChecks()...)
 	for _, u := range s.Uplinks {
-		if u.State != "up" {
-			s.Problems = append(s.Problems, vmnetd.Check{Level: vmnetd.LevelFail, Name: "uplink " + u.Name, Text: u.State + ". " + u.Problem, Do: "ip link show " + cmp.Or(u.Ifname, u.Name)})
+		if c := uplinkCheck(u); c.Level != vmnetd.LevelOK {
+			s.Problems = append(s.Problems, c)
 		}
 	}
 	for _, att := range s.Attachments {
@@ -185,15 +184,24 @@ func (a *Agent) configChecks() []vmnetd.Check {
 	return list
 }
 
+// uplinkCheck is an uplink in status and doctor.
+func uplinkCheck(u vmnetd.UplinkState) vmnetd.Check {
+	device := cmp.Or(u.Ifname, u.Name)
+	c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: cmp.Or(u.Problem, device+" is "+u.State)}
+	switch {
+	case u.State != "up":
+		c.Level, c.Do = vmnetd.LevelFail, "ip link show "+device
+	case u.Problem != "":
+		c.Level, c.Do = vmnetd.LevelWarn, "ip -d link show "+device
+	}
+	return c
+}
+
 // Doctor implements API.
 func (a *Agent) Doctor(ctx context.Context) []vmnetd.Check {
 	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
 	for _, u := range a.Uplinks() {
-		c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: fmt.Sprintf("%s is %s", cmp.Or(u.Ifname, u.Name), u.State)}
-		if u.State != "up" {
-			c.Level, c.Text, c.Do = vmnetd.LevelFail, c.Text+". "+u.Problem, "ip link show "+cmp.Or(u.Ifname, u.Name)
-		}
-		list = append(list, c)
+		list = append(list, uplinkCheck(u))
 	}
 	if _, err := a.o.Config.Accepted(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		list = append(list, vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: err.Error(), Do: "vmnetd reload"})
