@@ -54,6 +54,9 @@ type API interface {
 	Claim(ctx context.Context, token []byte, owner Owner) (set *queuefd.Set, done func(error) (vmnetd.Attachment, error), err error)
 	List(vm string) []vmnetd.Attachment
 	Uplinks() []vmnetd.UplinkState
+	// VMs names the VMs whose socket is there, and those that have or want a
+	// NIC, by name.
+	VMs() []string
 	Status() vmnetd.Status
 	Doctor(ctx context.Context) []vmnetd.Check
 	Events(since time.Time) []vmnetd.Event

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -125,6 +126,15 @@ func (a *Agent) Uplinks() []vmnetd.UplinkState {
 		}
 	}
 	return list
+}
+
+// VMs implements API.
+func (a *Agent) VMs() []string {
+	names := a.concerned()
+	for name := range a.o.Hypervisor.Sockets() {
+		names[name] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Status implements API.

@@ -114,6 +114,11 @@ func (c *Client) Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error) {
 	return callJSON[[]vmnetd.UplinkState](ctx, c, "Uplinks")
 }
 
+// VMs names every VM whose socket is there, or that has or wants a NIC.
+func (c *Client) VMs(ctx context.Context) ([]string, error) {
+	return callJSON[[]string](ctx, c, "VMs")
+}
+
 // Status is the daemon's state with all its problems.
 func (c *Client) Status(ctx context.Context) (vmnetd.Status, error) {
 	return callJSON[vmnetd.Status](ctx, c, "Status")

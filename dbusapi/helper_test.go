@@ -172,6 +172,8 @@ func (f *fake) List(vm string) (found []vmnetd.Attachment) {
 	return found
 }
 
+func (f *fake) VMs() []string { return []string{"vm1", "vm2"} }
+
 func (f *fake) Uplinks() []vmnetd.UplinkState {
 	return []vmnetd.UplinkState{{Name: "wan.100", Kind: "nic", Ifname: "eno1", Ifindex: 2, MAC: "m", MTU: 9000, State: "up", Guests: 3, Problem: "p"}}
 }

@@ -22,6 +22,7 @@ func methods() map[string]map[string]method {
 			"Explain":  {in: "sa{sv}", action: ActionRead, run: explain},
 			"List":     {in: "s", run: list},
 			"Uplinks":  {run: uplinks},
+			"VMs":      {run: vms},
 			"Status":   {run: status},
 			"Doctor":   {run: doctor},
 			"Events":   {in: "t", run: events},
@@ -118,6 +119,8 @@ func explain(ctx context.Context, c *call) ([]any, error) {
 func list(_ context.Context, c *call) ([]any, error) { return array(c.s.api.List(c.text(0)), nil) }
 
 func uplinks(_ context.Context, c *call) ([]any, error) { return array(c.s.api.Uplinks(), nil) }
+
+func vms(_ context.Context, c *call) ([]any, error) { return array(c.s.api.VMs(), nil) }
 
 func doctor(ctx context.Context, c *call) ([]any, error) { return array(c.s.api.Doctor(ctx), nil) }
 

@@ -55,6 +55,9 @@ func TestEveryReadingCallAnswers(t *testing.T) {
 	now := time.Now()
 	f := &fake{events: []vmnetd.Event{{Time: now.Add(-time.Hour), Event: "old"}, {Time: now, Event: "new"}}}
 	c, _ := pair(t, f)
+	if vms, err := c.VMs(t.Context()); len(vms) != 2 || err != nil {
+		t.Errorf("VMs = %v, %v", vms, err)
+	}
 	ups, err := c.Uplinks(t.Context())
 	if diff := cmp.Diff(f.Uplinks(), ups); diff != "" || err != nil {
 		t.Error(diff, err)

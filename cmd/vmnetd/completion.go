@@ -96,7 +96,7 @@ func (a *app) completeNIC(cmd *cobra.Command, args []string, word string) ([]str
 }
 
 func vmNames(ctx context.Context, c client, _ string) ([]string, error) {
-	return of(ctx, c, "", func(one vmnetd.Attachment) string { return one.VM })
+	return c.VMs(ctx)
 }
 
 func nicNames(ctx context.Context, c client, _ string) ([]string, error) {

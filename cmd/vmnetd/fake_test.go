@@ -66,6 +66,14 @@ func (f *fake) List(ctx context.Context, vm string) ([]vmnetd.Attachment, error)
 	return f.nics, f.call(ctx, "List %q", vm)
 }
 
+func (f *fake) VMs(ctx context.Context) ([]string, error) {
+	var names []string
+	for _, one := range f.nics {
+		names = append(names, one.VM)
+	}
+	return names, f.call(ctx, "VMs")
+}
+
 func (f *fake) Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error) {
 	return f.uplinks, f.call(ctx, "Uplinks")
 }
