@@ -27,7 +27,7 @@ const nobody = 65534
 // TestMain is also the entry of the processes that tests run as another user.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("DBUSAPI_TEST_AS"); name != "" {
-		os.Exit(runAs(name)) //nolint:forbidigo // this is the main of that process
+		os.Exit(runAs(name))
 	}
 	before := openFDs()
 	code := m.Run()
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "file descriptors left open: %v, before: %v\n", after, before)
 		code = 1
 	}
-	os.Exit(code) //nolint:forbidigo // the only way for TestMain to fail
+	os.Exit(code)
 }
 
 func runAs(name string) int {

@@ -119,7 +119,7 @@ func (b *Bus) Stop() {
 	if b.proc == nil {
 		return
 	}
-	b.proc.Kill()
+	_ = b.proc.Kill()
 	<-b.gone
 	b.proc = nil
 }
@@ -152,11 +152,11 @@ func (b *Bus) run(started chan<- error, gone chan<- struct{}) {
 	}
 	b.proc = cmd.Process
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		started <- fmt.Errorf("%w: %s", err, says.String())
 		return
 	}
 	started <- nil
-	cmd.Wait()
+	_ = cmd.Wait()
 }
