@@ -32,7 +32,10 @@ func newFloor(s *scope, h *host, socket string) *floor {
 	return &floor{host: h.Netns, lower: u0.Index, mtu: u0.MTU, socket: socket, mac: net.HardwareAddr{0x52, 0x54, 0, 0xf1, 0, 1}}
 }
 
+// What the floor makes is named and marked as the daemon's.
 const floorNIC = "vmn-net0"
+
+var ifname = vmnetd.Ifname("floor", "net0")
 
 func (f *floor) attach(_ context.Context, queues int) (took time.Duration, err error) {
 	err = f.host.Do(func() error {
@@ -50,7 +53,7 @@ func (f *floor) attach(_ context.Context, queues int) (took time.Duration, err e
 }
 
 func (f *floor) plug(nl *netlinkSock, queues int) error {
-	m := macvtap{name: vmnetd.Ifname("floor", "net0"), lower: f.lower, mac: f.mac, mtu: f.mtu, queues: queues}
+	m := macvtap{name: ifname, lower: f.lower, mac: f.mac, mtu: f.mtu, queues: queues}
 	if err := nl.create(m, tapdev.Group); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
@@ -122,7 +125,7 @@ func (f *floor) detach(_ context.Context, _ int) (took time.Duration, err error)
 }
 
 func (f *floor) unplug(nl *netlinkSock) error {
-	index, err := indexOf(vmnetd.Ifname("floor", "net0"))
+	index, err := indexOf(ifname)
 	if err != nil {
 		return err
 	}
