@@ -73,19 +73,17 @@ func CheckVMName(name string) error {
 	return nil
 }
 
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 // CheckID refuses NIC ids that QEMU would not take as part of an id: a letter,
 // then letters, digits, '-', '.', '_', 32 bytes at the most (QEMU
 // util/id.c, id_wellformed).
 func CheckID(id string) error {
-	for i, r := range id {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		other := r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_'
-		if !letter && (i == 0 || !other) {
-			return Errorf(ErrInvalid, "NIC id %q is not a letter followed by letters, digits, '-', '.' or '_'", id)
-		}
-	}
 	if id == "" || len(id) > 32 {
 		return Errorf(ErrInvalid, "NIC id %q must have 1 to 32 characters", id)
+	}
+	if !strings.Contains(letters, id[:1]) || strings.Trim(id, letters+"0123456789-._") != "" {
+		return Errorf(ErrInvalid, "NIC id %q is not a letter followed by letters, digits, '-', '.' or '_'", id)
 	}
 	return nil
 }

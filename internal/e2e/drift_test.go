@@ -90,7 +90,9 @@ func TestCarrierLossIsShownAndDeletesNothing(t *testing.T) {
 	b.start()
 	att := b.attach("vm1")
 	carrier := func(up bool, link string) {
-		b.outside.Do(func() error { return b.outside.Conn().SetUp(t.Context(), b.outside.Link(t, "o0").Index, up) })
+		if err := b.outside.Conn().SetUp(t.Context(), b.outside.Link(t, "o0").Index, up); err != nil {
+			t.Fatal(err)
+		}
 		b.eventually("carrier "+link, 3*time.Second, func() error {
 			list := b.list()
 			if len(list) != 1 || list[0].Link != link || list[0].Phase != vmnetd.Attached || list[0].Ifindex != att.Ifindex {

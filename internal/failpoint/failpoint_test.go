@@ -58,8 +58,8 @@ func TestKillIsSIGKILL(t *testing.T) {
 	if err := cmd.Run(); err == nil {
 		t.Fatal("the process ended well")
 	}
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {
-		t.Errorf("ended by %v, want SIGKILL", ws.Signal())
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+		t.Errorf("ended by %v, want SIGKILL", cmd.ProcessState)
 	}
 }
 
