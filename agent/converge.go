@@ -141,6 +141,9 @@ func (a *Agent) replug(ctx context.Context, r *record, dev tapdev.Device, vm hyp
 }
 
 func (a *Agent) unplugOld(ctx context.Context, r record, vm hypervisor.VM) error {
+	if err := a.cutOff(ctx, r, vm); err != nil {
+		return err
+	}
 	err := a.o.Hypervisor.Unplug(ctx, vm, r.ID)
 	if errors.Is(err, hypervisor.ErrEjecting) {
 		return vmnetd.Errorf(vmnetd.ErrBusy, "the guest has not let go of the NIC whose device has gone: %w", err)
@@ -205,7 +208,7 @@ func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err er
 		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", werr)
 	}
 	if was != r.Problem {
-		a.tellGuest(ctx, r, vm)
+		a.deviceGone(ctx, r, vm)
 		a.event(vmnetd.Event{Event: string(r.Phase), VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
 		a.changed(r, false)
 	}
@@ -215,16 +218,24 @@ func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err er
 	return err
 }
 
-// tellGuest takes the guest's link down while its device is gone: a tap fd
-// whose device was deleted shows nothing by itself.
-func (a *Agent) tellGuest(ctx context.Context, r record, vm hypervisor.VM) {
+// deviceGone takes the NIC's backend away while its device is gone.
+func (a *Agent) deviceGone(ctx context.Context, r record, vm hypervisor.VM) {
 	if r.Phase != vmnetd.Broken || r.byFD() || vm.Via == "" {
 		return
 	}
 	if _, err := a.o.Devices.Find(ctx, r.Ifname); !errors.Is(err, vmnetd.ErrNotFound) {
 		return
 	}
-	if err := a.o.Hypervisor.SetLink(ctx, vm, r.ID, false); err != nil {
+	if err := a.cutOff(ctx, r, vm); err != nil {
 		a.o.Log.Warn("cannot take the guest's link down", "vm", r.VM, "id", r.ID, "err", err)
 	}
+}
+
+// cutOff is for a NIC that may never have been plugged, too.
+func (a *Agent) cutOff(ctx context.Context, r record, vm hypervisor.VM) error {
+	err := a.o.Hypervisor.CutOff(ctx, vm, r.ID)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	return err
 }

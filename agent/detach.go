@@ -113,7 +113,7 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 	if err := a.o.FP.Hit(failpoint.DetachDown); err != nil {
 		return err
 	}
-	if err := a.unplug(ctx, r); err != nil {
+	if err := a.unplug(ctx, r, !here && r.Handed != 0); err != nil {
 		return err
 	}
 	if err := a.o.FP.Hit(failpoint.DetachDevice); err != nil {
@@ -130,8 +130,9 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 	return a.forget(r)
 }
 
-// unplug takes the NIC out of the VM, if the VM is still there.
-func (a *Agent) unplug(ctx context.Context, r record) error {
+// unplug takes the NIC out of the VM, if the VM is still there; dead says that
+// the NIC's device has gone.
+func (a *Agent) unplug(ctx context.Context, r record, dead bool) error {
 	if a.ownerless(ctx, r) {
 		return nil // a QEMU that was killed leaves its socket behind: do not wait there for an answer
 	}
@@ -145,6 +146,11 @@ func (a *Agent) unplug(ctx context.Context, r record) error {
 	}
 	if err != nil {
 		return err
+	}
+	if dead {
+		if err := a.cutOff(ctx, r, vm); err != nil {
+			return err
+		}
 	}
 	return a.o.Hypervisor.Unplug(ctx, vm, r.ID)
 }

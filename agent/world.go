@@ -115,8 +115,10 @@ type Hypervisor interface {
 	// Unplug asks the guest to let go and removes the backend once it has.
 	// hypervisor.ErrEjecting: it has not yet; call again.
 	Unplug(ctx context.Context, vm hypervisor.VM, id string) error
-	// SetLink sets the link state that the guest sees.
-	SetLink(ctx context.Context, vm hypervisor.VM, id string, up bool) error
+	// CutOff takes the backend away from a NIC whose device has gone, before
+	// anything else is done with it; the guest sees no link. vmnetd.ErrNotFound:
+	// there is no such NIC.
+	CutOff(ctx context.Context, vm hypervisor.VM, id string) error
 	// Run watches for VMs that come and go until ctx ends. Its first zero
 	// Sighting says that the watch has begun.
 	Run(ctx context.Context, saw func(hypervisor.Sighting)) error

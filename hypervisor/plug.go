@@ -280,20 +280,3 @@ func (q *QMP) Plugged(ctx context.Context, vm VM, id string) (place Place, ok bo
 	}
 	return place, ok, nil
 }
-
-// SetLink sets the link state that the guest sees.
-func (q *QMP) SetLink(ctx context.Context, vm VM, id string, up bool) error {
-	l, err := q.enter(ctx, vm)
-	if err != nil {
-		return notHere(vm.Socket, err)
-	}
-	defer l.close()
-	err = l.Do(ctx, "set_link", map[string]any{"name": deviceID(id), "up": up}, nil)
-	if isClass(err, deviceNotFound) {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), id)
-	}
-	if err != nil {
-		return q.explain(l, err)
-	}
-	return nil
-}

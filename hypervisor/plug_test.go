@@ -2,10 +2,8 @@ package hypervisor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -427,21 +425,28 @@ func TestAnotherRunOfTheVMIsNotTouched(t *testing.T) {
 	clean(t, next, "net0")
 }
 
-func TestSetLinkNeedsTheNIC(t *testing.T) {
+func TestCutOffNICHasNoBackendAndCanBeUnplugged(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
-	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
+	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir, Args: ejects.Args})
 	vm := find(t, q, guest.Name)
-	if err := q.SetLink(t.Context(), vm, "net0", false); !errors.Is(err, vmnetd.ErrNotFound) {
-		t.Errorf("SetLink of no NIC = %v", err)
+	if err := q.CutOff(t.Context(), vm, "net0"); !errors.Is(err, vmnetd.ErrNotFound) {
+		t.Errorf("CutOff of no NIC = %v", err)
 	}
-	if _, err := q.Plug(t.Context(), vm, nic(t, "net0", 1)); err != nil {
+	if _, err := q.Plug(t.Context(), vm, nic(t, "net0", 4)); err != nil {
 		t.Fatal(err)
 	}
-	for _, up := range []bool{false, true} {
-		if err := q.SetLink(t.Context(), vm, "net0", up); err != nil {
+	for range 2 {
+		if err := q.CutOff(t.Context(), vm, "net0"); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if n := tapsOf(guest.PID); n != 0 {
+		t.Errorf("QEMU still holds %d queues", n)
+	}
+	if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, guest, "net0")
 }
 
 // TestNoSocketIsHeldOverASecond measures how long others have to wait; half a
@@ -469,23 +474,5 @@ func TestNoSocketIsHeldOverASecond(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
-	}
-}
-
-func TestSetLinkTellsQEMUWhichNICAndWhichWay(t *testing.T) {
-	var sent []string
-	socket := fake(t, func(id json.RawMessage, command string, args json.RawMessage) string {
-		sent = append(sent, command+" "+string(args))
-		return fmt.Sprintf(`{"return": {}, "id": %s}`, id)
-	})
-	q := NewQMP(Options{})
-	for _, up := range []bool{false, true} {
-		if err := q.SetLink(t.Context(), VM{Name: "vm1", Socket: socket}, "net0", up); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := []string{`set_link {"name":"vmn-net0","up":false}`, `set_link {"name":"vmn-net0","up":true}`}
-	if !slices.Equal(sent, want) {
-		t.Errorf("sent %q, want %q", sent, want)
 	}
 }

@@ -114,18 +114,19 @@ func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) er
 	})
 }
 
-// SetLink implements agent.Hypervisor.
-func (f Hypervisor) SetLink(_ context.Context, found hypervisor.VM, id string, up bool) error {
+// CutOff implements agent.Hypervisor.
+func (f Hypervisor) CutOff(_ context.Context, found hypervisor.VM, id string) error {
 	return f.W.do(func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err
 		}
 		n, ok := v.nics[id]
-		if ok {
-			n.linkUp = up
-			v.nics[id] = n
+		if !ok {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no NIC %s", found.Name, id)
 		}
+		n.linkUp = false
+		v.nics[id] = n
 		return nil
 	})
 }
