@@ -137,23 +137,25 @@ func cause(err error) error {
 
 func (l *link) describe(ctx context.Context) (VM, error) {
 	vm := VM{Name: l.vm, Via: viaQMP + ":" + l.path, Socket: l.path, PID: l.pid, Instance: l.instance}
-	var who struct{ Name string }
-	var uuid struct{ UUID string }
+	who, err := l.whoIs(ctx)
+	if err != nil {
+		return vm, err
+	}
 	var status struct{ Running bool }
 	var cpus []struct{}
 	for _, ask := range []struct {
 		command string
 		answer  any
-	}{{"query-name", &who}, {"query-uuid", &uuid}, {"query-status", &status}, {"query-cpus-fast", &cpus}} {
+	}{{"query-status", &status}, {"query-cpus-fast", &cpus}} {
 		if err := l.Do(ctx, ask.command, nil, ask.answer); err != nil {
 			return vm, err
 		}
 	}
-	if who.Name != "" && who.Name != l.vm && l.args.ID != l.vm {
-		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.Name), vmnetd.Printable(l.vm))
+	if who.name != "" && who.name != l.vm && l.args.ID != l.vm {
+		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.name), vmnetd.Printable(l.vm))
 	}
-	if strings.Trim(uuid.UUID, "0-") != "" {
-		vm.UUID = uuid.UUID
+	if strings.Trim(who.uuid, "0-") != "" {
+		vm.UUID = who.uuid
 	}
 	vm.Running, vm.VCPUs = status.Running, len(cpus)
 	return vm, nil

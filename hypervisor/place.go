@@ -210,15 +210,19 @@ func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
 // takesHotplug: a bus with a hotplug handler, behind a port that was not
 // switched off (hotplug=off, as libvirt's <target hotplug='off'/>).
 func (l *link) takesHotplug(ctx context.Context, b bus) (bool, error) {
+	if takes, ok := l.known.hotplug[b.path]; ok {
+		return takes, nil
+	}
 	handler, on := "", true
-	if _, err := l.get(ctx, b.path, "hotplug-handler", &handler); err != nil || handler == "" {
+	_, err := l.get(ctx, b.path, "hotplug-handler", &handler)
+	if err == nil && handler != "" && b.express {
+		_, err = l.get(ctx, b.port, "hotplug", &on)
+	}
+	if err != nil {
 		return false, err
 	}
-	if !b.express {
-		return true, nil
-	}
-	_, err := l.get(ctx, b.port, "hotplug", &on)
-	return on, err
+	l.known.hotplug[b.path] = handler != "" && on
+	return handler != "" && on, nil
 }
 
 // noPlace says what to add to the command line, with an id and a chassis number

@@ -56,21 +56,19 @@ func (q *QMP) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 type survey struct {
 	devices []property // those with an id
 	netdevs []string   // that earlier attempts left
-	roots   []pciBus
-	onPC    bool // machine pc, whose root bus takes hotplug
+	*pciLayout
 }
 
 func (l *link) survey(ctx context.Context, nic NIC) (s survey, err error) {
 	if s.devices, err = l.list(ctx, peripheral); err != nil || has(s.devices, deviceID(nic.ID)) {
 		return s, err
 	}
-	if s.netdevs, err = l.netdevs(ctx, nic.ID); err != nil {
-		return s, err
+	if !l.known.clean[nic.ID] {
+		if s.netdevs, err = l.netdevs(ctx, nic.ID); err != nil {
+			return s, err
+		}
 	}
-	if err := l.Do(ctx, "query-pci", nil, &s.roots); err != nil {
-		return s, err
-	}
-	s.onPC, err = l.isPC(ctx, s.devices)
+	s.pciLayout, err = l.layout(ctx, s.devices)
 	return s, err
 }
 
@@ -128,11 +126,13 @@ func (q *QMP) handOver(ctx context.Context, l *link, nic NIC, set *queuefd.Set, 
 	undoCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.limits.Command+q.limits.Undo)
 	defer cancel()
 	h := &handover{q: q, l: l, nic: nic, set: set, place: place, netdev: newNetdevID(nic.ID), undoCtx: undoCtx}
+	h.clean = l.known.begin(nic.ID)
 	for _, step := range []func(context.Context) error{h.opened, h.sendFDs, h.addNetdev, h.addDevice} {
 		if err := step(ctx); err != nil {
 			return h.takeBack(err)
 		}
 	}
+	l.known.clean[nic.ID] = true
 	return nil
 }
 
@@ -144,6 +144,7 @@ type handover struct {
 	set     *queuefd.Set
 	place   Place
 	netdev  string
+	clean   bool // no earlier attempt can have left anything
 	undoCtx context.Context
 	back    undo.Stack
 }
@@ -182,6 +183,9 @@ func (h *handover) sendFDs(ctx context.Context) error {
 // beyond the names that this one took over: a queue that nobody reads loses
 // every frame that the kernel hashes to it.
 func (h *handover) sweepMore(ctx context.Context) error {
+	if h.clean {
+		return nil
+	}
 	n := len(h.set.Queues)
 	closed, err := h.l.closeFD(ctx, fdName(h.nic.ID, queueFD, n))
 	if err != nil || !closed {

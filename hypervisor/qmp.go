@@ -36,13 +36,14 @@ type QMP struct {
 	changed  chan struct{}      // closed and replaced when one of these two changes
 	turns    map[string]*turn
 	left     map[string]nodeID // by path: nodes that a VM which has ended left behind
+	known    map[string]*known // by path
 }
 
 // NewQMP makes a QMP; Run has to run for it to notice VMs by itself.
 func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
-		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{}, left: map[string]nodeID{},
+		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{}, left: map[string]nodeID{}, known: map[string]*known{},
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
@@ -108,6 +109,7 @@ func (q *QMP) remember(vm, path string) {
 func (q *QMP) forget(path string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	delete(q.known, path)
 	if _, ok := q.named[path]; ok {
 		delete(q.named, path)
 		q.signalChange()
@@ -164,6 +166,7 @@ func (q *QMP) take(ctx context.Context, path string) (giveBack func(), err error
 type link struct {
 	*Conn
 	peer
+	known    *known
 	path     string
 	vm       string
 	since    time.Time
@@ -208,6 +211,7 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*l
 		giveBack()
 		return nil, err
 	}
+	l.known = q.knows(path, l.peer)
 	return l, nil
 }
 

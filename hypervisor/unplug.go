@@ -28,9 +28,11 @@ func (q *QMP) Unplug(ctx context.Context, vm VM, id string) error {
 		return err
 	}
 	defer l.close()
+	l.known.begin(id)
 	if err := q.unplug(ctx, l, id); err != nil && !errors.Is(err, ErrClosed) {
 		return q.explain(l, err)
 	}
+	l.known.clean[id] = true
 	return nil
 }
 
