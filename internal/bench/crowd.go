@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vmnetd/vmnetd"
 )
 
@@ -39,7 +37,6 @@ type scale struct {
 func crowd(ctx context.Context, outer *scope, o options) (idles []idle, scales []scale) {
 	s := outer.inner()
 	defer s.close()
-	s.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 16, Max: 1 << 16}))
 	c := newCrowd(ctx, s, o)
 	scales = append(scales, c.measure())
 	say("%d VMs with %d NICs each", vmCount, nicsPerVM)
