@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -22,92 +21,56 @@ type Cover struct {
 // whose globs would have to be compared by more than their text.
 func (s *Set) Covered() []Cover {
 	var all []Cover
+	c := newCoverage(s)
 	for i := range s.Rules {
-		if c, ok := s.covered(i); ok {
-			all = append(all, c)
+		if cover, ok := c.cover(i); ok {
+			all = append(all, cover)
 		}
+		c.add(i)
 	}
 	return all
 }
 
-func (s *Set) covered(i int) (Cover, bool) {
-	r := &s.Rules[i]
-	c := Cover{Rule: r.At, RuleText: r.Text}
-	if len(r.Networks) > 0 && len(s.existing(r)) == 0 {
-		c.Why = fmt.Sprintf("none of its networks is configured: %s", strings.Join(r.Networks, ", "))
-		return c, true
+func (c *coverage) cover(i int) (Cover, bool) {
+	r := &c.set.Rules[i]
+	cover := Cover{Rule: r.At, RuleText: r.Text}
+	if len(r.Networks) > 0 && len(c.rules[i].networks) == 0 {
+		cover.Why = fmt.Sprintf("none of its networks is configured: %s", strings.Join(r.Networks, ", "))
+		return cover, true
 	}
-	by, ok := s.coverers(i)
+	by, ok := c.coverers(i)
 	if !ok {
 		return Cover{}, false
 	}
-	c.By, c.ByText = by[0].At, by[0].Text
+	cover.By, cover.ByText = by[0].At, by[0].Text
 	var names []string
 	for _, b := range by {
 		names = append(names, b.name())
 	}
-	c.Why = "everything it matches is taken before by " + strings.Join(names, " and ")
-	return c, true
-}
-
-// existing lists the networks of a rule that are configured.
-func (s *Set) existing(r *Rule) []string {
-	return slices.DeleteFunc(slices.Clone(s.networksOf(r)), func(n string) bool { return s.network(n) == nil })
+	cover.Why = "everything it matches is taken before by " + strings.Join(names, " and ")
+	return cover, true
 }
 
 // coverers lists the earlier rules that together take every network of rule i.
-func (s *Set) coverers(i int) ([]*Rule, bool) {
+func (c *coverage) coverers(i int) ([]*Rule, bool) {
 	var by []*Rule
-	left := s.existing(&s.Rules[i])
-	for j := range s.Rules[:i] {
-		earlier := &s.Rules[j]
-		if !earlier.widerThan(&s.Rules[i]) {
+	left := c.ask(i)
+	c.markCandidates(i)
+	for j := range i {
+		if c.candidate[j] != i || !c.rules[j].widerThan(&c.rules[i]) {
 			continue
 		}
+		earlier := &c.set.Rules[j]
 		if len(earlier.Networks) == 0 {
 			return []*Rule{earlier}, true
 		}
-		rest := slices.DeleteFunc(slices.Clone(left), func(n string) bool { return slices.Contains(earlier.Networks, n) })
-		if len(rest) < len(left) {
-			by, left = append(by, earlier), rest
+		taken := c.take(i, j)
+		if taken > 0 {
+			by, left = append(by, earlier), left-taken
 		}
-		if len(left) == 0 && len(by) > 0 {
+		if left == 0 && len(by) > 0 {
 			return by, true
 		}
 	}
 	return nil, false
-}
-
-// widerThan says whether whatever o's matchers match, r's match too.
-func (r *Rule) widerThan(o *Rule) bool {
-	return globsWider(r.VM, o.VM) && globsWider(r.NIC, o.NIC) && uuidsWider(r.UUID, o.UUID) && isSubset(r.Label, o.Label)
-}
-
-// globsWider: every VM and NIC has a name, without '/', so "*" is everything.
-func globsWider(wide, narrow []string) bool {
-	if len(wide) == 0 {
-		return true
-	}
-	if len(narrow) == 0 {
-		narrow = []string{"*"}
-	}
-	for _, n := range narrow {
-		if !slices.ContainsFunc(wide, func(w string) bool { return globCovers(w, n) }) {
-			return false
-		}
-	}
-	return true
-}
-
-// uuidsWider: a VM may have no UUID, so a list of them is never everything.
-func uuidsWider(wide, narrow []string) bool {
-	if len(wide) == 0 {
-		return true
-	}
-	for _, n := range narrow {
-		if !slices.ContainsFunc(wide, func(w string) bool { return w != "" && strings.EqualFold(w, n) }) {
-			return false
-		}
-	}
-	return len(narrow) > 0
 }

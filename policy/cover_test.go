@@ -2,6 +2,7 @@ package policy
 
 import (
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -72,6 +73,8 @@ func TestCoverCarriesTextsAndPlaces(t *testing.T) {
 		t.Errorf("the example has no such rule: %+v", got)
 	}
 }
+
+func globCovers(wide, narrow string) bool { return newGlob(wide).covers(newGlob(narrow)) }
 
 func TestGlobsThatCoverEachOther(t *testing.T) {
 	for _, c := range []struct {
@@ -162,6 +165,64 @@ func TestACoveredRuleDecidesNothing(t *testing.T) {
 		b, errB := without.Decide(req, f)
 		if diff := cmp.Diff(a, b); diff != "" || (errA == nil) != (errB == nil) || errA != nil && errA.Error() != errB.Error() {
 			t.Fatalf("the covered rule %v decided: %v, %v\n%s", covered[0], errA, errB, diff)
+		}
+	})
+	if found == 0 {
+		t.Error("no set with a covered rule was drawn")
+	}
+}
+
+// coveredPlainly compares every rule with every earlier one, text by text.
+func coveredPlainly(s *Set) []Pos {
+	var all []Pos
+	for i := range s.Rules {
+		left := slices.DeleteFunc(slices.Clone(s.networksOf(&s.Rules[i])), func(n string) bool { return s.network(n) == nil })
+		covered := len(s.Rules[i].Networks) > 0 && len(left) == 0
+		for j := range s.Rules[:i] {
+			if !widerPlainly(&s.Rules[j], &s.Rules[i]) {
+				continue
+			}
+			left = slices.DeleteFunc(left, func(n string) bool { return slices.Contains(s.networksOf(&s.Rules[j]), n) })
+			covered = covered || len(left) == 0
+		}
+		if covered {
+			all = append(all, s.Rules[i].At)
+		}
+	}
+	return all
+}
+
+func widerPlainly(r, o *Rule) bool {
+	wider := func(wide, narrow []string) bool {
+		if len(narrow) == 0 {
+			narrow = []string{"*"}
+		}
+		return len(wide) == 0 || !slices.ContainsFunc(narrow, func(n string) bool {
+			return !slices.ContainsFunc(wide, func(w string) bool { return globCovers(w, n) })
+		})
+	}
+	uuids := len(r.UUID) == 0 || len(o.UUID) > 0 && !slices.ContainsFunc(o.UUID, func(u string) bool { return !slices.Contains(r.UUID, u) })
+	return wider(r.VM, o.VM) && wider(r.NIC, o.NIC) && uuids && isSubset(r.Label, o.Label)
+}
+
+// What is looked up instead of compared is found all the same.
+func TestCoveredFindsWhatComparingEveryPairFinds(t *testing.T) {
+	found := 0
+	rapid.Check(t, func(t *rapid.T) {
+		s := sets().Draw(t, "set")
+		for i := range rapid.IntRange(0, 12).Draw(t, "more") {
+			s.Rules = append(s.Rules, Rule{
+				VM: rapid.SliceOfN(globs(), 0, 3).Draw(t, "vm"), NIC: rapid.SliceOfN(globs(), 0, 1).Draw(t, "nic"),
+				Networks: sublist(append(someNetworks, "nope")).Draw(t, "networks"), At: at("more", i+1),
+			})
+		}
+		var got []Pos
+		for _, c := range s.Covered() {
+			got = append(got, c.Rule)
+		}
+		found += len(got)
+		if diff := cmp.Diff(coveredPlainly(s), got); diff != "" {
+			t.Fatal(diff)
 		}
 	})
 	if found == 0 {

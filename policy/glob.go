@@ -2,6 +2,8 @@ package policy
 
 import (
 	"path"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -12,17 +14,63 @@ type token struct {
 	pattern string // as written: ?, [a-z]
 }
 
-// globCovers says that every name without '/' that narrow matches, wide
-// matches too. False means "not certain", not "no". Each piece of wide must
-// stand for the same or more than the piece of narrow beside it; only a star
-// may swallow several pieces, or none.
-func globCovers(wide, narrow string) bool {
-	w, ok := tokens(wide)
-	if !ok {
-		return false
+// glob is a pattern taken apart once, to be compared with many others.
+type glob struct {
+	pattern string
+	good    bool    // path.Match takes it
+	name    bool    // it has no wildcards: text is the one name it matches
+	tokens  []token // none of a name
+	text    string  // its characters, each wildcard as a zero byte
+	prefix  string  // the characters before the first wildcard
+	run     string  // the longest that stand together
+}
+
+func newGlob(pattern string) *glob {
+	g := &glob{pattern: pattern}
+	if !strings.ContainsAny(pattern, `*?[\`) {
+		g.good, g.name, g.text, g.prefix, g.run = true, true, pattern, pattern, pattern
+		return g
 	}
-	n, ok := tokens(narrow)
-	return ok && covers(w, n)
+	if g.tokens, g.good = tokens(pattern); !g.good {
+		return g
+	}
+	g.name = !slices.ContainsFunc(g.tokens, token.wild)
+	var text strings.Builder
+	for _, t := range g.tokens {
+		if t.wild() {
+			text.WriteByte(0)
+		}
+		text.WriteString(t.literal)
+	}
+	g.text = text.String()
+	runs := strings.Split(g.text, "\x00")
+	g.prefix = runs[0]
+	g.run = slices.MaxFunc(runs, func(a, b string) int { return len(a) - len(b) })
+	return g
+}
+
+func (t token) wild() bool { return t.literal == "" }
+
+// covers says that every name without '/' that n matches, w matches too. False
+// means "not certain", not "no". Each piece of w must stand for the same or
+// more than the piece of n beside it; only a star may swallow several pieces,
+// or none. So characters that stand together in w stand together in n: most
+// globs of a long list are told apart by that.
+func (w *glob) covers(n *glob) bool {
+	switch {
+	case !w.good || !n.good:
+		return false
+	case w == n:
+		return true
+	case w.name:
+		return n.name && w.text == n.text
+	case !strings.HasPrefix(n.prefix, w.prefix) || !strings.Contains(n.text, w.run):
+		return false
+	case n.name:
+		ok, err := path.Match(w.pattern, n.text)
+		return ok && err == nil
+	}
+	return covers(w.tokens, n.tokens)
 }
 
 // covers matches w against n as path.Match matches a pattern against a name. A
@@ -57,9 +105,9 @@ func (t token) covers(o token) bool {
 	switch {
 	case t.pattern == "?" || t.pattern != "" && t.pattern == o.pattern:
 		return true
-	case o.literal == "":
+	case o.wild():
 		return false
-	case t.literal != "":
+	case !t.wild():
 		return t.literal == o.literal
 	}
 	ok, err := path.Match(t.pattern, o.literal)
