@@ -57,14 +57,20 @@ type ModeInfo struct {
 	GuestSends string // nft netdev hook that sees what the guest sends
 	NeedsIPs   bool   // delivers only what is addressed to a known IP
 	HostSees   bool   // the host's own stack on the uplink reaches the guest
-	Neighbours string // how two guests of one uplink reach each other: "direct", "reflected" by the switch, "never", "alone"
 	Here       bool   // works in this version
+
+	// Neighbours is how two guests of one uplink reach each other: "direct";
+	// "reflected", if the switch sends frames back out of the port they came in
+	// by; "unicast", as reflected but for broadcasts and multicasts, which are
+	// dropped (drivers/net/macvlan.c: macvlan_handle_frame looks at the sender
+	// of these alone); "alone", there is no other guest.
+	Neighbours string
 }
 
 var modes = []ModeInfo{
 	{Mode: Bridge, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "direct", Here: true},
 	{Mode: VEPA, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "reflected", Here: true},
-	{Mode: Private, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "never", Here: true},
+	{Mode: Private, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "unicast", Here: true},
 	{Mode: Passthru, Kind: Macvtap, Family: FamilyMacvlan, Exclusive: true, GuestSends: "egress", Neighbours: "alone", Here: true},
 	{Mode: L2, Kind: Ipvtap, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, Neighbours: "direct"},
 	{Mode: L3, Kind: Ipvtap, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, Neighbours: "direct"},

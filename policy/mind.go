@@ -28,6 +28,9 @@ func (c *choice) mindHost() string {
 	case info.Exclusive:
 		return fmt.Sprintf("%s takes %s away from this host%s: while %s has it, the host itself receives nothing there",
 			c.d.Mode, c.d.Uplink, c.hostHas(), c.req.VM)
+	case info.Neighbours == "reflected":
+		return fmt.Sprintf("%s reaches this host%s and other guests on %s only if the switch sends frames back out of the port they came in by (hairpin, 802.1Qbg)",
+			c.req.VM, c.hostHas(), c.d.Uplink)
 	}
 	return fmt.Sprintf("this host%s and %s cannot reach each other: %s", c.hostOn(), c.req.VM, info.Kind)
 }
@@ -71,13 +74,11 @@ func (c *choice) mindCarrier() string {
 }
 
 func (c *choice) mindNeighbours() string {
-	switch c.d.Mode.Info().Neighbours {
-	case "reflected":
-		return fmt.Sprintf("%s reaches other guests on %s only if the switch sends frames back out of the port they came in by (hairpin, 802.1Qbg)", c.req.VM, c.d.Uplink)
-	case "never":
-		return fmt.Sprintf("%s and other guests on %s never reach each other, even if the switch sends their frames back", c.req.VM, c.d.Uplink)
+	if c.d.Mode.Info().Neighbours != "unicast" {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%s and other guests on %s do not hear each other, except unicast frames that a switch sends back out of the port they came in by (hairpin)",
+		c.req.VM, c.d.Uplink)
 }
 
 func (c *choice) mindChoice() string {
