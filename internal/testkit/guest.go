@@ -213,7 +213,7 @@ func (o GuestOptions) command(dir string) []string {
 		"-m", "128", "-smp", strconv.Itoa(max(o.SMP, 1)),
 		"-serial", "file:"+commas(filepath.Join(dir, "console")),
 		// signal=off: without it QEMU puts the terminal's Ctrl-C on this channel.
-		"-chardev", "stdio,id=commands,signal=off", "-serial", "chardev:commands")
+		"-chardev", "stdio,id=commands,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=commands")
 	argv = append(argv, accelerator()...)
 	argv = append(argv, o.machine()...)
 	if o.QMPSocket != "" {

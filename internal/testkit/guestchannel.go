@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// maxScript is how much a guest's terminal buffers of a line that nobody has
-// read yet (N_TTY_BUF_SIZE, drivers/tty/n_tty.c), less the id and the limit.
+// maxScript keeps a script, encoded, within one line that the guest's shell
+// reads at once.
 const maxScript = 4000
 
 // defaultRunLimit is how long a command may run whose ctx has no deadline.
 const defaultRunLimit = time.Minute
 
-// guestChannel is the serial line to the command loop in guest-init.sh.
+// guestChannel is the virtio-serial port to the command loop in guest-init.sh.
 type guestChannel struct {
 	mu      sync.Mutex // one command at a time
 	to      io.Writer
@@ -99,7 +99,7 @@ func (c *guestChannel) run(ctx context.Context, script string) (output string, c
 	}
 	encoded := base64.StdEncoding.EncodeToString([]byte(script))
 	if len(encoded) > maxScript {
-		return "", 0, fmt.Errorf("a script of %d bytes does not fit the guest's terminal", len(script))
+		return "", 0, fmt.Errorf("a script of %d bytes is too long for one line to the guest", len(script))
 	}
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc

@@ -17,14 +17,15 @@ import (
 )
 
 // guestInit is the first program of a guest: it loads the modules and runs
-// the commands that come over the second serial port.
+// the commands that come over a virtio-serial port.
 //
 //go:embed guest-init.sh
 var guestInit []byte
 
-// guestModules is what a guest needs to see a virtio NIC that is plugged while
-// it runs; PCI hotplug itself is built into Debian's kernel.
-var guestModules = []string{"virtio_pci", "virtio_net"}
+// guestModules is what a guest needs to take commands and to see a virtio NIC
+// that is plugged while it runs; PCI hotplug itself is built into Debian's
+// kernel.
+var guestModules = []string{"virtio_pci", "virtio_console", "virtio_net"}
 
 // GuestImage is what QEMU boots a guest from: a packaged kernel, and an
 // initramfs of one program and a few modules.
@@ -34,7 +35,7 @@ type GuestImage struct {
 }
 
 // Args is the QEMU arguments that boot the image. The kernel speaks on the
-// first serial port and the command loop on the second.
+// serial port and the command loop on a virtio-serial port.
 func (i GuestImage) Args() []string {
 	return []string{"-kernel", i.Kernel, "-initrd", i.Initrd, "-append", strings.Join([]string{
 		"console=ttyS0", "quiet", "panic=-1",
