@@ -1,6 +1,7 @@
 package agenttest
 
 import (
+	"cmp"
 	"context"
 	"net"
 
@@ -12,8 +13,9 @@ import (
 // Ensure implements agent.Devices.
 func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, error) {
 	var dev tapdev.Device
-	err := f.W.do(func() error {
+	err := f.W.do("Ensure", func() error {
 		if d := f.W.devices[spec.Ifname]; d != nil {
+			d.MAC, d.MTU = spec.MAC, cmp.Or(spec.MTU, d.MTU)
 			dev = d.Device
 			return nil
 		}
@@ -54,7 +56,7 @@ func (w *World) free(uplinkName string, spec tapdev.Spec) error {
 // Find implements agent.Devices.
 func (f Devices) Find(_ context.Context, ifname string) (tapdev.Device, error) {
 	var dev tapdev.Device
-	err := f.W.do(func() error {
+	err := f.W.do("Find", func() error {
 		d := f.W.devices[ifname]
 		if d == nil {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", ifname)
@@ -67,7 +69,7 @@ func (f Devices) Find(_ context.Context, ifname string) (tapdev.Device, error) {
 
 // Open implements agent.Devices. The set has no fds.
 func (f Devices) Open(_ context.Context, dev tapdev.Device) (*queuefd.Set, error) {
-	err := f.W.do(func() error {
+	err := f.W.do("Open", func() error {
 		if d := f.W.devices[dev.Ifname]; d == nil || d.Ifindex != dev.Ifindex {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", dev.Ifname)
 		}
@@ -81,12 +83,9 @@ func (f Devices) Open(_ context.Context, dev tapdev.Device) (*queuefd.Set, error
 
 // SetUp implements agent.Devices.
 func (f Devices) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
-	return f.W.do(func() error {
+	return f.W.do("SetUp", func() error {
 		d := f.W.devices[dev.Ifname]
 		if d == nil || d.Ifindex != dev.Ifindex {
-			if !up {
-				return nil
-			}
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", dev.Ifname)
 		}
 		for _, other := range f.W.devices {
@@ -104,7 +103,7 @@ func (f Devices) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
 
 // Remove implements agent.Devices.
 func (f Devices) Remove(_ context.Context, devs ...tapdev.Device) error {
-	return f.W.do(func() error {
+	return f.W.do("Remove", func() error {
 		for _, dev := range devs {
 			if d := f.W.devices[dev.Ifname]; d != nil && d.Ifindex == dev.Ifindex {
 				delete(f.W.devices, dev.Ifname)
@@ -117,20 +116,21 @@ func (f Devices) Remove(_ context.Context, devs ...tapdev.Device) error {
 
 // RestoreMAC implements agent.Devices.
 func (f Devices) RestoreMAC(_ context.Context, ifindex int, mac net.HardwareAddr) error {
-	return f.W.do(func() error {
+	return f.W.do("RestoreMAC", func() error {
 		for _, u := range f.W.uplinks {
 			if u.index == ifindex {
 				u.mac = mac.String()
+				return nil
 			}
 		}
-		return nil
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "the device with index %d has gone", ifindex)
 	})
 }
 
 // Ours implements agent.Devices.
 func (f Devices) Ours(context.Context) ([]tapdev.Device, error) {
 	var list []tapdev.Device
-	err := f.W.do(func() error {
+	err := f.W.do("Ours", func() error {
 		for _, d := range f.W.devices {
 			list = append(list, d.Device)
 		}
@@ -141,7 +141,7 @@ func (f Devices) Ours(context.Context) ([]tapdev.Device, error) {
 
 // Holders implements agent.Devices.
 func (f Devices) Holders(_ context.Context, dev tapdev.Device) (pids []int, complete bool, err error) {
-	err = f.W.do(func() error {
+	err = f.W.do("Holders", func() error {
 		pids = f.W.holders(dev.Ifindex)
 		return nil
 	})

@@ -8,7 +8,7 @@ import (
 )
 
 // SetPatterns implements agent.Hypervisor.
-func (Hypervisor) SetPatterns([]string) error { return nil }
+func (f Hypervisor) SetPatterns([]string) error { return f.W.hooked("SetPatterns") }
 
 // Allowed implements agent.Hypervisor.
 func (Hypervisor) Allowed(uid uint32, via string) error {
@@ -21,7 +21,7 @@ func (Hypervisor) Allowed(uid uint32, via string) error {
 // Find implements agent.Hypervisor.
 func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, error) {
 	var info hypervisor.VM
-	err := f.W.do(func() error {
+	err := f.W.do("VM", func() error {
 		v, err := f.W.vm(name)
 		if err == nil {
 			info = v.info
@@ -54,7 +54,7 @@ func (w *World) run(found hypervisor.VM) (*vm, error) {
 // Plug implements agent.Hypervisor.
 func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.NIC) (hypervisor.Place, error) {
 	already := false
-	err := f.W.do(func() error {
+	err := f.W.do("Plug", func() error {
 		v, err := f.W.run(found)
 		if err == nil {
 			_, already = v.nics[n.ID]
@@ -69,7 +69,7 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 		return hypervisor.Place{}, err
 	}
 	defer set.Close()
-	err = f.W.do(func() error {
+	err = f.W.do("Plugging", func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 
 // Plugged implements agent.Hypervisor.
 func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, id string) (place hypervisor.Place, ok bool, err error) {
-	err = f.W.do(func() error {
+	err = f.W.do("Plugged", func() error {
 		v, err := f.W.run(found)
 		if err == nil {
 			_, ok = v.nics[id]
@@ -98,7 +98,7 @@ func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, id string) (
 
 // Unplug implements agent.Hypervisor.
 func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) error {
-	return f.W.do(func() error {
+	return f.W.do("Unplug", func() error {
 		v := f.W.vms[found.Name]
 		if v == nil || v.info.Instance != found.Instance {
 			return nil
@@ -116,7 +116,7 @@ func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) er
 
 // CutOff implements agent.Hypervisor.
 func (f Hypervisor) CutOff(_ context.Context, found hypervisor.VM, id string) error {
-	return f.W.do(func() error {
+	return f.W.do("CutOff", func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err

@@ -38,6 +38,13 @@ type World struct {
 	dead   bool // every call fails, as if the process had been killed
 	dieAt  int
 	onDie  func()
+	at     map[string]hook // by the name of the call
+}
+
+// hook is what happens right before calls of one name.
+type hook struct {
+	left int
+	run  func() error
 }
 
 type uplinkDev struct {
@@ -45,6 +52,7 @@ type uplinkDev struct {
 	mac     string
 	mtu     int
 	carrier bool
+	perm    string // the MAC it was made with
 }
 
 type device struct {
@@ -66,7 +74,7 @@ type nic struct {
 
 // New makes an empty host.
 func New() *World {
-	return &World{nextIndex: 10, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}}
+	return &World{nextIndex: 10, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}, at: map[string]hook{}}
 }
 
 // Links, Uplinks, Devices and Hypervisor are the four faces of the host that
@@ -109,8 +117,37 @@ func (w *World) Calls() int {
 	return w.calls
 }
 
+// At has run called right before each of the next n calls of that name (the
+// method's: "Ensure", "Find" of a device, "VM" for Find of a VM), from the same
+// goroutine and with the world open to it. Its error is the call's.
+func (w *World) At(name string, n int, run func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.at[name] = hook{n, run}
+}
+
+// Refuse fails the next n calls of that name.
+func (w *World) Refuse(name string, n int) {
+	w.At(name, n, func() error { return ErrInjected })
+}
+
+func (w *World) hooked(name string) error {
+	w.mu.Lock()
+	h := w.at[name]
+	h.left--
+	w.at[name] = h
+	w.mu.Unlock()
+	if h.left < 0 {
+		return nil
+	}
+	return h.run()
+}
+
 // do counts a call and runs it, unless it is to fail.
-func (w *World) do(call func() error) error {
+func (w *World) do(name string, call func() error) error {
+	if err := w.hooked(name); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
@@ -160,9 +197,27 @@ func (w *World) index() int {
 func (w *World) AddUplink(name, mac string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	u := &uplinkDev{index: w.index(), mac: mac, mtu: 1500, carrier: true}
+	u := &uplinkDev{index: w.index(), mac: mac, mtu: 1500, carrier: true, perm: mac}
 	w.uplinks[name] = u
 	w.linkChanged(u.index)
+}
+
+// SetMTU gives an uplink another MTU.
+func (w *World) SetMTU(name string, mtu int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := w.uplinks[name]
+	u.mtu = mtu
+	w.linkChanged(u.index)
+}
+
+// SetMAC gives a device of ours another MAC, as a process that holds a queue can.
+func (w *World) SetMAC(ifname, mac string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[ifname]
+	d.MAC, _ = net.ParseMAC(mac)
+	w.linkChanged(d.Ifindex)
 }
 
 // RemoveUplink takes the NIC out; the devices on it go with it, as in the
@@ -223,6 +278,13 @@ func (w *World) StartVM(name string) {
 	v.info.Instance = fmt.Sprint(name, " run ", v.info.PID)
 	w.vms[name] = v
 	w.sighted(v, true)
+}
+
+// SetUUID gives a VM a UUID.
+func (w *World) SetUUID(name, uuid string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vms[name].info.UUID = uuid
 }
 
 // StopVM ends a VM: whatever it held is released.
@@ -347,13 +409,14 @@ func (w *World) link(d *device) rtnl.Link {
 
 func (w *World) uplinkLink(name string, u *uplinkDev) rtnl.Link {
 	mac, _ := net.ParseMAC(u.mac)
-	return rtnl.Link{Index: u.index, Name: name, MAC: mac, MTU: u.mtu, Up: true, Carrier: u.carrier}
+	perm, _ := net.ParseMAC(u.perm)
+	return rtnl.Link{Index: u.index, Name: name, MAC: mac, PermMAC: perm, MTU: u.mtu, Up: true, Carrier: u.carrier}
 }
 
 // State implements agent.Uplinks.
 func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error) {
 	s := uplink.State{Spec: spec}
-	err := f.W.do(func() error {
+	err := f.W.do("State", func() error {
 		u := f.W.uplinks[spec.Name]
 		if u == nil {
 			s.Problem = "no device is named " + spec.Name
@@ -372,18 +435,25 @@ func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error
 
 // ByName implements agent.Links.
 func (f Links) ByName(name string) (rtnl.Link, bool) {
-	return f.find(func(l rtnl.Link) bool { return l.Name == name })
+	return f.find(func(_ int, n string) bool { return n == name })
 }
 
 // ByIndex implements agent.Links.
 func (f Links) ByIndex(index int) (rtnl.Link, bool) {
-	return f.find(func(l rtnl.Link) bool { return l.Index == index })
+	return f.find(func(i int, _ string) bool { return i == index })
 }
 
-func (f Links) find(match func(rtnl.Link) bool) (rtnl.Link, bool) {
-	for _, l := range f.All() {
-		if match(l) {
-			return l, true
+func (f Links) find(match func(index int, name string) bool) (rtnl.Link, bool) {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	for name, u := range f.W.uplinks {
+		if match(u.index, name) {
+			return f.W.uplinkLink(name, u), true
+		}
+	}
+	for _, d := range f.W.devices {
+		if match(d.Ifindex, d.Ifname) {
+			return f.W.link(d), true
 		}
 	}
 	return rtnl.Link{}, false
