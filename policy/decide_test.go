@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -445,6 +446,24 @@ func TestMindPassthruNamesTheAddressesTheHostLoses(t *testing.T) {
 	want := []string{"passthru takes wan away from this host (its 192.0.2.17): while vm1 has it, the host itself receives nothing there"}
 	if diff := cmp.Diff(want, d.Mind); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestLinkLocalAddressesAreToldOnlyWhereThereIsNoOther(t *testing.T) {
+	for want, addrs := range map[string][]string{
+		"this host (192.0.2.17, 2001:db8::1 on wan) and vm1 cannot reach each other: macvtap": {"192.0.2.17/24", "fe80::1/64", "2001:db8::1/64"},
+		"this host (fe80::1 on wan) and vm1 cannot reach each other: macvtap":                 {"fe80::1/64"},
+	} {
+		f := exampleFacts().with("wan", func(u *Uplink) {
+			u.Hosts = nil
+			for _, a := range addrs {
+				u.Hosts = append(u.Hosts, netip.MustParsePrefix(a))
+			}
+		})
+		d, err := oneUplink(vmnetd.Bridge).Decide(vmnetd.Request{VM: "vm1"}, f)
+		if err != nil || d.Mind[0] != want {
+			t.Errorf("got %q, %v, want %q", d.Mind, err, want)
+		}
 	}
 }
 

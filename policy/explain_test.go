@@ -173,7 +173,7 @@ func TestJSONListsAreNeverNull(t *testing.T) {
 
 func TestExplainAllListsOpenNetworksInTheOrderOfTheRules(t *testing.T) {
 	var got []string
-	for _, e := range exampleSet().ExplainAll(vmnetd.Request{VM: "101"}, func(n string) Facts { return exampleFacts() }) {
+	for _, e := range exampleSet().ExplainAll(vmnetd.Request{VM: "101"}, func(string) Facts { return exampleFacts() }) {
 		got = append(got, e.Network+"="+map[bool]string{true: "granted", false: e.Error}[e.Granted])
 	}
 	want := []string{"storage=granted", "lan=granted",

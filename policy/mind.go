@@ -35,12 +35,22 @@ func (c *choice) mindHost() string {
 	return fmt.Sprintf("this host%s and %s cannot reach each other: %s", c.hostOn(), c.req.VM, info.Kind)
 }
 
+// addresses lists the host's on the uplink. Every device that is up has a
+// link-local one, which nobody knows a host by: it is told only where there is
+// no other.
 func (c *choice) addresses() string {
-	var addrs []string
+	var known, local []string
 	for _, p := range c.on.Hosts {
-		addrs = append(addrs, p.Addr().String())
+		if p.Addr().IsLinkLocalUnicast() {
+			local = append(local, p.Addr().String())
+			continue
+		}
+		known = append(known, p.Addr().String())
 	}
-	return strings.Join(addrs, ", ")
+	if len(known) == 0 {
+		known = local
+	}
+	return strings.Join(known, ", ")
 }
 
 func (c *choice) hostOn() string {
