@@ -66,12 +66,14 @@ func (a *app) statusCheck(found []vmnetd.Check) error {
 	return nil
 }
 
-// subject is a check's text, begun with what it is about.
+// subject is a check's text, begun with what it is about. A NIC's begins with
+// its phase, which says something only where it is not attached.
 func subject(c vmnetd.Check) string {
-	if c.Name == "" || strings.HasPrefix(c.Text, c.Name) {
-		return c.Text
+	text := strings.TrimPrefix(c.Text, string(vmnetd.Attached)+": ")
+	if c.Name == "" || strings.HasPrefix(text, c.Name) {
+		return text
 	}
-	return c.Name + ": " + c.Text
+	return c.Name + ": " + text
 }
 
 // firstLine is for places that have one: a configuration's mistakes are many.

@@ -58,7 +58,9 @@ func TestStatusCheckIsALineAProblemAndExit1(t *testing.T) {
 		t.Errorf("well: %+v", got)
 	}
 	well.Problems = []vmnetd.Check{{Level: vmnetd.LevelWarn, Text: "network dmz is not on this host"}}
-	if got := do(t, &fake{status: well}, "status", "--check"); got.code != 0 || got.out != "WARN  network dmz is not on this host\n" {
+	well.Problems = append(well.Problems, vmnetd.Check{Level: vmnetd.LevelWarn, Name: "vm1/net0", Text: "attached: on u1, not on the network's first choice of uplink"})
+	want := "WARN  network dmz is not on this host\nWARN  vm1/net0: on u1, not on the network's first choice of uplink\n"
+	if got := do(t, &fake{status: well}, "status", "--check"); got.code != 0 || got.out != want {
 		t.Errorf("warned: %+v", got)
 	}
 }
