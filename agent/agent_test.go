@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent/agenttest"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -67,6 +69,7 @@ type host struct {
 	w     *agenttest.World
 	dir   string
 	cfg   *fixed
+	fp    failpoint.Set
 	agent *Agent
 	stop  func()
 }
@@ -84,7 +87,7 @@ func (h *host) start() *Agent {
 		Config: h.cfg, Links: agenttest.Links{W: h.w}, Uplinks: agenttest.Uplinks{W: h.w},
 		Devices: agenttest.Devices{W: h.w}, Hypervisor: agenttest.Hypervisor{W: h.w},
 		StateDir: h.dir, LibDir: h.dir, Boot: "boot", Machine: "machine", Version: "test",
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backoff: time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backoff: time.Millisecond, FP: h.fp,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -108,6 +111,75 @@ func (h *host) halt() {
 	if h.stop != nil {
 		h.stop()
 	}
+}
+
+// noDisk makes every write of the agent fail until the disk is back.
+func (h *host) noDisk() (back func()) {
+	h.t.Helper()
+	away := h.dir + ".away"
+	if err := os.Rename(h.dir, away); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(away, h.dir); err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+// told is what a subscriber knows.
+type told struct {
+	mu          sync.Mutex
+	attachments map[string]vmnetd.Attachment
+	uplinks     map[string]vmnetd.UplinkState
+	events      []vmnetd.Event
+}
+
+func (h *host) subscribe() *told {
+	s := &told{attachments: map[string]vmnetd.Attachment{}, uplinks: map[string]vmnetd.UplinkState{}}
+	h.t.Cleanup(h.agent.Subscribe(s.take))
+	return s
+}
+
+func (s *told) take(c Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case c.Attachment != nil && c.Gone:
+		delete(s.attachments, c.Attachment.FullName())
+	case c.Attachment != nil:
+		s.attachments[c.Attachment.FullName()] = *c.Attachment
+	case c.Uplink != nil:
+		s.uplinks[c.Uplink.Name] = *c.Uplink
+	case c.Event != nil:
+		s.events = append(s.events, *c.Event)
+	}
+}
+
+func (s *told) attachment(name string) (vmnetd.Attachment, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	att, ok := s.attachments[name]
+	return att, ok
+}
+
+func (s *told) uplink(name string) vmnetd.UplinkState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uplinks[name]
+}
+
+// count is how many events of a name were told.
+func (s *told) count(event string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, e := range s.events {
+		if e.Event == event {
+			n++
+		}
+	}
+	return n
 }
 
 // eventually waits until holds gives no error.

@@ -199,7 +199,7 @@ func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM
 	if err := a.write(r); err != nil {
 		return record{}, err
 	}
-	a.store.release(func(k key) bool { return k == r.key() })
+	a.store.release(r.key())
 	if err := a.o.FP.Hit(failpoint.AttachStored); err != nil {
 		return record{}, a.void(ctx, r, err)
 	}

@@ -72,13 +72,15 @@ func listed(records []record) string {
 // with the reason as its problem, and is tried again until it is done.
 func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
-	if err := a.store.put(r); err != nil {
-		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so nothing was done: %w", r.FullName(), err)
+	line, listed := a.wants(r.key())
+	if listed {
+		a.store.hold(r.key(), a.runOf(ctx, r))
 	}
-	if line, ok := a.wants(r.key()); ok {
-		if err := a.store.hold(r.key(), r.Instance); err != nil {
-			return r, err
-		}
+	if err := a.store.put(r); err != nil {
+		a.store.release(r.key())
+		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so it stays as it is: %w", r.FullName(), err)
+	}
+	if listed {
 		r.Reasons = append(r.Reasons, "listed at "+line+": comes back at the VM's next start")
 	}
 	a.changed(r, false)
@@ -95,6 +97,19 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	a.changed(r, false)
 	a.retries.later(a, r.key())
 	return r, nil
+}
+
+// runOf is the run of the VM that a record was made for; that of a NIC by fd
+// was never asked for.
+func (a *Agent) runOf(ctx context.Context, r record) string {
+	if r.Instance != "" {
+		return r.Instance
+	}
+	vm, err := a.o.Hypervisor.Find(ctx, r.VM, "")
+	if err != nil {
+		a.o.Log.Debug("no run of the VM is known", "vm", r.VM, "err", err)
+	}
+	return vm.Instance
 }
 
 // teardown removes what stands of a record, in the reverse order of converge,

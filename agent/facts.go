@@ -81,7 +81,7 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 			u.Users = append(u.Users, a.user(l, family))
 		}
 	}
-	for _, r := range a.store.deviceless() { // intents whose device is on its way
+	for _, r := range a.store.unsettled() { // intents whose device is on its way, or has not been cleaned up after
 		if r.Uplink == name && !seen[r.Ifname] {
 			u.Users = append(u.Users, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
 		}

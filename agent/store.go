@@ -29,10 +29,17 @@ type store struct {
 	fp   failpoint.Set
 
 	mu      sync.Mutex
-	records map[key]record
-	byIndex map[int]key
-	encoded map[key]json.RawMessage
+	records map[key]*entry
+	byVM    map[string]map[key]*entry
+	byIndex map[int]*entry
+	loose   map[key]*entry // not attached: on their way, in trouble or going
 	held    map[key]string // NICs of vms: detached until the VM's next start: the run they were detached from
+	file    bytes.Buffer   // what is written, kept for its memory
+}
+
+type entry struct {
+	record
+	raw json.RawMessage
 }
 
 type stateFile struct {
@@ -43,7 +50,10 @@ type stateFile struct {
 }
 
 func newStore(path, boot string, fp failpoint.Set) *store {
-	return &store{path: path, boot: boot, fp: fp, records: map[key]record{}, byIndex: map[int]key{}, encoded: map[key]json.RawMessage{}, held: map[key]string{}}
+	return &store{
+		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{},
+		byIndex: map[int]*entry{}, loose: map[key]*entry{}, held: map[key]string{},
+	}
 }
 
 // load reads the state file. One that cannot be read is moved aside and
@@ -77,16 +87,17 @@ func (s *store) decode(b []byte) error {
 	if f.Boot != s.boot {
 		return nil // the devices it describes went with that boot
 	}
-	records := make([]record, len(f.Attachments))
+	entries := make([]*entry, len(f.Attachments))
 	for i, raw := range f.Attachments {
-		if err := json.Unmarshal(raw, &records[i]); err != nil {
+		entries[i] = &entry{raw: raw}
+		if err := json.Unmarshal(raw, &entries[i].record); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, r := range records {
-		s.set(r, f.Attachments[i])
+	for _, e := range entries {
+		s.set(e)
 	}
 	for name, instance := range f.Held {
 		if vm, id, ok := vmnetd.SplitFullName(name); ok {
@@ -96,20 +107,35 @@ func (s *store) decode(b []byte) error {
 	return nil
 }
 
-func (s *store) set(r record, raw json.RawMessage) {
-	s.unset(r.key())
-	s.records[r.key()], s.encoded[r.key()] = r, raw
-	if r.Ifindex != 0 {
-		s.byIndex[r.Ifindex] = r.key()
+func (s *store) set(e *entry) {
+	k := e.key()
+	s.unset(k)
+	s.records[k] = e
+	if s.byVM[k.vm] == nil {
+		s.byVM[k.vm] = map[key]*entry{}
+	}
+	s.byVM[k.vm][k] = e
+	if e.Ifindex != 0 {
+		s.byIndex[e.Ifindex] = e
+	}
+	if e.Phase != vmnetd.Attached {
+		s.loose[k] = e
 	}
 }
 
 func (s *store) unset(k key) {
-	if old, ok := s.records[k]; ok && s.byIndex[old.Ifindex] == k {
-		delete(s.byIndex, old.Ifindex)
+	old := s.records[k]
+	if old == nil {
+		return
 	}
 	delete(s.records, k)
-	delete(s.encoded, k)
+	delete(s.loose, k)
+	if s.byIndex[old.Ifindex] == old {
+		delete(s.byIndex, old.Ifindex)
+	}
+	if delete(s.byVM[k.vm], k); len(s.byVM[k.vm]) == 0 {
+		delete(s.byVM, k.vm)
+	}
 }
 
 // put writes a record down. When that fails the record is as it was before.
@@ -120,16 +146,9 @@ func (s *store) put(r record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, had := s.records[r.key()]
-	oldRaw := s.encoded[r.key()]
-	s.set(r, raw)
-	if err := s.write(); err != nil {
-		if s.unset(r.key()); had {
-			s.set(old, oldRaw)
-		}
-		return err
-	}
-	return nil
+	old := s.records[r.key()]
+	s.set(&entry{r, raw})
+	return s.writeOr(r.key(), old)
 }
 
 // note changes what is only shown, without a write: it is found again by
@@ -141,39 +160,51 @@ func (s *store) note(r record) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.records[r.key()]; ok {
-		s.set(r, raw)
+	if s.records[r.key()] != nil {
+		s.set(&entry{r, raw})
 	}
 }
 
-// drop forgets records, all in one write.
-func (s *store) drop(keys ...key) error {
+// drop forgets a record. When that cannot be written down the record stays.
+func (s *store) drop(k key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range keys {
-		s.unset(k)
+	old := s.records[k]
+	s.unset(k)
+	return s.writeOr(k, old)
+}
+
+// writeOr puts back what was there before a change that cannot be written down.
+func (s *store) writeOr(k key, old *entry) error {
+	err := s.write()
+	if err == nil {
+		return nil
 	}
-	return s.write()
+	if s.unset(k); old != nil {
+		s.set(old)
+	}
+	return err
 }
 
 func (s *store) write() error {
 	if err := s.fp.Hit(failpoint.StoreWrite); err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "{\"version\":%d,\"boot\":%q,\"held\":", stateVersion, s.boot)
+	b := &s.file
+	b.Reset()
+	fmt.Fprintf(b, "{\"version\":%d,\"boot\":%q,\"held\":", stateVersion, s.boot)
 	held := map[string]string{}
 	for k, instance := range s.held {
-		held[k.vm+"/"+k.id] = instance
+		held[vmnetd.FullName(k.vm, k.id)] = instance
 	}
-	if err := json.NewEncoder(&b).Encode(held); err != nil {
+	if err := json.NewEncoder(b).Encode(held); err != nil {
 		return err
 	}
 	b.WriteString(",\"attachments\":[")
 	sep := "\n"
-	for _, raw := range s.encoded {
+	for _, e := range s.records {
 		b.WriteString(sep)
-		b.Write(raw)
+		b.Write(e.raw)
 		sep = ",\n"
 	}
 	b.WriteString("\n]}\n")
@@ -186,33 +217,33 @@ func (s *store) write() error {
 func (s *store) get(k key) (record, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.records[k]
-	return r, ok
+	if e := s.records[k]; e != nil {
+		return e.record, true
+	}
+	return record{}, false
 }
 
 // of is the records of a VM, or of all VMs for "", by name.
 func (s *store) of(vm string) []record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []record
-	for k, r := range s.records {
-		if vm == "" || k.vm == vm {
-			list = append(list, r)
-		}
+	if vm == "" {
+		return sorted(s.records)
 	}
-	slices.SortFunc(list, func(a, b record) int { return compareKeys(a.key(), b.key()) })
-	return list
+	return sorted(s.byVM[vm])
 }
 
-// deviceless is the decided records that have no device yet, in no order.
-func (s *store) deviceless() []record {
+// unsettled is the records that are not attached, by name.
+func (s *store) unsettled() []record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []record
-	for _, r := range s.records {
-		if r.Ifindex == 0 && r.MAC != "" {
-			list = append(list, r)
-		}
+	return sorted(s.loose)
+}
+
+func sorted(entries map[key]*entry) []record {
+	list := make([]record, 0, len(entries))
+	for _, k := range slices.SortedFunc(maps.Keys(entries), compareKeys) {
+		list = append(list, entries[k].record)
 	}
 	return list
 }
@@ -220,16 +251,18 @@ func (s *store) deviceless() []record {
 func (s *store) byIfindex(ifindex int) (record, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, ok := s.byIndex[ifindex]
-	return s.records[k], ok
+	if e := s.byIndex[ifindex]; e != nil {
+		return e.record, true
+	}
+	return record{}, false
 }
 
-// hold keeps a NIC of vms: away until the VM's next start.
-func (s *store) hold(k key, instance string) error {
+// hold keeps a NIC of vms: away until the VM's next start. It is written down
+// with the next record that is.
+func (s *store) hold(k key, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held[k] = instance
-	return s.write()
 }
 
 // isHeld says whether a NIC was detached from this run of the VM; what was
@@ -244,9 +277,9 @@ func (s *store) isHeld(k key, instance string) bool {
 	return ok && was == instance
 }
 
-// release lets NICs of a VM be made again at once.
-func (s *store) release(match func(key) bool) {
+// release ends a hold.
+func (s *store) release(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.held, func(k key, _ string) bool { return match(k) })
+	delete(s.held, k)
 }
