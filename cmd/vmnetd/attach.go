@@ -76,6 +76,9 @@ func notAttachedYet(got vmnetd.Attachment) error {
 	if got.Problem != "" {
 		text += ": " + got.Problem
 	}
+	if got.Phase == vmnetd.Detaching { // the VM has ended meanwhile, or somebody detached it
+		return vmnetd.Errorf(vmnetd.ErrFailed, "%s", text).WithNext("vmnetd list " + got.VM)
+	}
 	return vmnetd.Errorf(vmnetd.ErrFailed, "%s", text).
 		WithNext(fmt.Sprintf("the daemon keeps trying; see  vmnetd show %s,  give up with  vmnetd detach %s --id %s", got.FullName(), got.VM, got.ID))
 }
