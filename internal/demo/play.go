@@ -100,7 +100,7 @@ func actGone(ctx context.Context, show *report, st *stage) error {
 		}
 		return err
 	})
-	_ = show.check("the daemon ends cleanly", st.daemon.stop)
+	_ = show.check("the daemon ends cleanly", st.daemon.Stop)
 	return nil
 }
 
@@ -108,7 +108,7 @@ func actGone(ctx context.Context, show *report, st *stage) error {
 func (st *stage) expect(ctx context.Context, want int, args ...string) error {
 	got, err := st.vmnetd(ctx, args...)
 	if err == nil && got != want {
-		err = fmt.Errorf("exit code %d, want %d\n%s", got, want, st.daemon.tail())
+		err = fmt.Errorf("exit code %d, want %d\n%s", got, want, st.daemon.Log())
 	}
 	return err
 }

@@ -35,7 +35,7 @@ type stage struct {
 	bus     string // address
 	host    *testkit.Netns
 	outside *testkit.Netns
-	daemon  *daemon
+	daemon  *testkit.Daemon
 	guests  []*guest
 	show    *report
 }
@@ -62,7 +62,12 @@ func buildStage(ctx context.Context, s *scope, show *report, program string) *st
 	st.bus = testkit.StartBus(s)
 	show.note("vmnetd serve, on a bus of its own, in the host's namespace; its configuration:")
 	show.quote(fmt.Sprintf(configuration, filepath.Join(st.dir, "qmp")))
-	st.daemon = startDaemon(ctx, s, st)
+	daemon, err := testkit.StartDaemon(ctx, testkit.DaemonOptions{Program: program, Dir: st.dir, Bus: st.bus, Netns: st.host.Do})
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+	s.Cleanup(daemon.Kill)
+	st.daemon = daemon
 	show.note("the daemon is ready")
 
 	if err := show.check("two guests boot, without a NIC", func() error { return st.waitGuests(ctx) }); err != nil {
@@ -99,12 +104,10 @@ func (st *stage) writeConfig(s *scope) {
 	if err := os.Mkdir(sockets, 0o700); err != nil {
 		s.Fatalf("%v", err)
 	}
-	if err := os.WriteFile(st.config(), fmt.Appendf(nil, configuration, sockets), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(st.dir, "vmnetd.yaml"), fmt.Appendf(nil, configuration, sockets), 0o600); err != nil {
 		s.Fatalf("%v", err)
 	}
 }
-
-func (st *stage) config() string { return filepath.Join(st.dir, "vmnetd.yaml") }
 
 func (st *stage) startGuest(ctx context.Context, s *scope, name string, i int) {
 	g, err := testkit.StartGuest(ctx, s, testkit.GuestOptions{
