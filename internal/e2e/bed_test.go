@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,7 @@ type bed struct {
 	outside *testkit.Netns
 	bus     string
 	daemon  *daemon
+	wrap    []string // a command that the daemon's is given to
 }
 
 const basicConfig = `
@@ -106,7 +108,7 @@ func (b *bed) path(name string) string { return filepath.Join(b.dir, name) }
 // daemon is a running `vmnetd serve`.
 type daemon struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *saying
 	done chan struct{}
 	err  error
 }
@@ -143,8 +145,9 @@ func (b *bed) start(env ...string) {
 // launch starts the daemon without waiting.
 func (b *bed) launch(env ...string) *daemon {
 	b.t.Helper()
-	d := &daemon{log: &bytes.Buffer{}, done: make(chan struct{})}
-	d.cmd = b.host.Command(context.Background(), binary, "serve", "--config", b.path("vmnetd.yaml"), "--state-dir", b.path("state"), "--lib-dir", b.path("lib"))
+	d := &daemon{log: &saying{}, done: make(chan struct{})}
+	argv := append(slices.Clone(b.wrap), binary, "serve", "--config", b.path("vmnetd.yaml"), "--state-dir", b.path("state"), "--lib-dir", b.path("lib"))
+	d.cmd = b.host.Command(context.Background(), argv[0], argv[1:]...)
 	d.cmd.Env = append(append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+b.bus), env...)
 	d.cmd.Stderr = d.log
 	started := make(chan error)
