@@ -71,6 +71,7 @@ func New(o Options) *Agent {
 		started: time.Now(),
 		wake:    newWake(),
 		uplinks: map[string]vmnetd.UplinkState{},
+		retries: retries{first: o.Backoff},
 	}
 	return a
 }
@@ -238,7 +239,7 @@ func (a *Agent) markStale(ctx context.Context, k key) {
 		r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
 	}
 	a.store.note(r)
-	a.changed(r, false)
+	a.changed(r)
 }
 
 func differs(d policy.Decision, r record) bool {

@@ -203,7 +203,7 @@ func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM
 	if err := a.o.FP.Hit(failpoint.AttachStored); err != nil {
 		return record{}, a.void(ctx, r, err)
 	}
-	a.changed(r, false)
+	a.changed(r)
 	return r, nil
 }
 
@@ -251,10 +251,11 @@ func (a *Agent) void(ctx context.Context, r record, cause error) error {
 	r.Problem = "undoing an attach that failed: " + cause.Error()
 	a.store.note(r)
 	if err := a.teardown(ctx, r); err != nil {
-		r.Problem = err.Error()
-		a.store.note(r)
-		a.retries.later(a, r.key())
 		a.o.Log.Error("undo of a failed attach, to be tried again", "vm", r.VM, "id", r.ID, "err", err)
+		if err := a.store.put(r); err != nil { // a start in between must not complete it
+			a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+		}
+		a.stuck(r, err)
 	}
 	a.event(vmnetd.Event{Event: "failed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: cause.Error()})
 	return cause

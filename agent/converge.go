@@ -171,7 +171,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	if was != vmnetd.Attached {
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), r.Uplink, r.Ifname, r.MAC)})
 	}
-	a.changed(r, false)
+	a.changed(r)
 	return r, nil
 }
 
@@ -210,10 +210,10 @@ func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err er
 	if was != r.Problem {
 		a.deviceGone(ctx, r, vm)
 		a.event(vmnetd.Event{Event: string(r.Phase), VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
-		a.changed(r, false)
+		a.changed(r)
 	}
 	if !errors.Is(err, errWaiting) {
-		a.retries.later(a, r.key())
+		a.lookLater(r.key())
 	}
 	return err
 }

@@ -83,19 +83,17 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 	if listed {
 		r.Reasons = append(r.Reasons, "listed at "+line+": comes back at the VM's next start")
 	}
-	a.changed(r, false)
+	a.changed(r)
 	err := a.o.FP.Hit(failpoint.DetachStored)
 	if err == nil {
 		err = a.teardown(ctx, r)
 	}
-	if err == nil {
-		r.Problem = ""
+	if err != nil {
+		a.stuck(r, err)
+		r.Problem = err.Error()
 		return r, nil
 	}
-	r.Problem = err.Error()
-	a.store.note(r)
-	a.changed(r, false)
-	a.retries.later(a, r.key())
+	r.Problem = ""
 	return r, nil
 }
 
@@ -121,7 +119,7 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 		return err
 	}
 	if here {
-		if err := a.o.Devices.SetUp(ctx, dev, false); err != nil {
+		if err := a.o.Devices.SetUp(ctx, dev, false); err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
 			return err
 		}
 	}
@@ -178,10 +176,11 @@ func (a *Agent) restoreMAC(ctx context.Context, r record) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := a.o.Links.ByIndex(r.Lower); !ok {
+	err = a.o.Devices.RestoreMAC(ctx, r.Lower, mac)
+	if errors.Is(err, vmnetd.ErrNotFound) {
 		return nil
 	}
-	return a.o.Devices.RestoreMAC(ctx, r.Lower, mac)
+	return err
 }
 
 func (a *Agent) forget(r record) error {
@@ -194,6 +193,6 @@ func (a *Agent) forget(r record) error {
 	a.retries.done(r.key())
 	a.owners.drop(r.key())
 	a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})
-	a.changed(r, true)
+	a.changed(r)
 	return nil
 }

@@ -79,7 +79,7 @@ func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 // deviceChanged shows a device's link, and has a device that is not as it was
 // left looked at. It writes nothing: records change in their VM's turn only.
 func (a *Agent) deviceChanged(ctx context.Context, r record) {
-	a.changed(r, false)
+	a.changed(r)
 	if r.Phase == vmnetd.Attached && !a.sound(ctx, r) { // asked afresh: the mirror may lag behind what we did ourselves
 		a.lookAgain(r.VM)
 	}

@@ -132,7 +132,7 @@ func (a *Agent) inherit(ctx context.Context, r *record) bool {
 	}
 	if err != nil {
 		a.o.Log.Warn("cannot follow the queues to their holder yet", "vm", r.VM, "id", r.ID, "err", err)
-		a.retries.later(a, r.key())
+		a.lookLater(r.key())
 	}
 	return err == nil
 }
@@ -158,5 +158,5 @@ func (a *Agent) lostByOwner(r record, err error) {
 		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
 	}
 	a.event(vmnetd.Event{Event: "broken", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
-	a.changed(r, false)
+	a.changed(r)
 }

@@ -16,6 +16,21 @@ func (a *Agent) lookAgain(vm string) {
 	a.turns.again(vm, func(ctx context.Context) { a.reconcile(ctx, vm) })
 }
 
+// lookLater has a record looked at again after a while.
+func (a *Agent) lookLater(k key) {
+	a.retries.later(k, func() { a.lookAgain(k.vm) })
+}
+
+// stuck notes why a record does not get on, and has it looked at again.
+func (a *Agent) stuck(r record, why error) {
+	if r.Problem != why.Error() {
+		r.Problem = why.Error()
+		a.store.note(r)
+		a.changed(r)
+	}
+	a.lookLater(r.key())
+}
+
 // reconcileAll looks at every VM that has or wants an attachment, and waits
 // until that is done.
 func (a *Agent) reconcileAll(ctx context.Context) {
@@ -72,7 +87,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 	case errors.Is(err, vmnetd.ErrNotFound):
 		a.vmGone(ctx, r)
 	case err != nil:
-		_ = a.troubledVM(r, err)
+		a.stuck(r, err) // the NIC itself may be well
 	case r.earlierRun(vm):
 		a.vmGone(ctx, r)
 	case r.Phase != vmnetd.Attached || !a.sound(ctx, r):
@@ -82,7 +97,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 		if problem := a.narrow(r); r.Problem != problem {
 			r.Problem = problem
 			a.store.note(r)
-			a.changed(r, false)
+			a.changed(r)
 		}
 	}
 }
@@ -104,33 +119,17 @@ func (a *Agent) sound(ctx context.Context, r record) bool {
 	return err == nil && ok && r.is(dev, lower)
 }
 
-// troubledVM notes that the VM could not be asked; the NIC itself may be well.
-func (a *Agent) troubledVM(r record, err error) error {
-	if r.Problem != err.Error() {
-		r.Problem = err.Error()
-		a.store.note(r)
-		a.changed(r, false)
-	}
-	a.retries.later(a, r.key())
-	return err
-}
-
 func (a *Agent) finishDetach(ctx context.Context, r record) {
 	if err := a.teardown(ctx, r); err != nil {
-		if r.Problem != err.Error() {
-			r.Problem = err.Error()
-			a.store.note(r)
-			a.changed(r, false)
-		}
-		a.retries.later(a, r.key())
+		a.stuck(r, err)
 	}
 }
 
 // vmGone removes what a VM that has ended leaves, unless a process still holds
 // the queues: then only its socket has gone.
 func (a *Agent) vmGone(ctx context.Context, r record) {
-	if pid := a.survivor(ctx, r); pid != 0 {
-		_ = a.troubledVM(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but process %d holds its queues", pid))
+	if who := a.survivor(ctx, r); who != "" {
+		a.stuck(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but %s its queues", who))
 		return
 	}
 	r.Phase, r.Problem = vmnetd.Detaching, "the VM has ended"
@@ -138,23 +137,33 @@ func (a *Agent) vmGone(ctx context.Context, r record) {
 	a.finishDetach(ctx, r)
 }
 
-// survivor is the process that goes on without its socket, 0 if none. Where it
-// is known which process got the queues, nobody has to be searched for.
-func (a *Agent) survivor(ctx context.Context, r record) int {
-	if r.Owner != nil && a.alive(*r.Owner) {
-		return r.Owner.PID
+// survivor tells of the process that goes on without its socket, "" if there is
+// none. Where it is known which process got the queues, nobody has to be
+// searched for.
+func (a *Agent) survivor(ctx context.Context, r record) string {
+	if r.Owner != nil && !a.alive(*r.Owner) {
+		return ""
 	}
+	var pids []int
 	if r.Owner != nil {
-		return 0
+		pids = []int{r.Owner.PID}
+	} else {
+		pids = a.holders(ctx, r)
 	}
-	if pids := a.holders(ctx, r); len(pids) > 0 {
-		return pids[0]
+	switch {
+	case len(pids) == 0:
+		return ""
+	case pids[0] == unknownPID:
+		return "a process that could not be searched may hold"
 	}
-	return 0
+	return fmt.Sprintf("process %d holds", pids[0])
 }
 
-// holders is the processes that hold the record's queues; a search that was not
-// complete counts as held by process 0.
+// unknownPID stands for whoever a search that was not complete has not seen.
+const unknownPID = 0
+
+// holders is the processes that hold the record's queues; where none was found
+// and the search was not complete, unknownPID.
 func (a *Agent) holders(ctx context.Context, r record) []int {
 	dev, err := a.o.Devices.Find(ctx, r.Ifname)
 	if err != nil {
@@ -162,7 +171,7 @@ func (a *Agent) holders(ctx context.Context, r record) []int {
 	}
 	pids, complete, err := a.o.Devices.Holders(ctx, dev)
 	if len(pids) == 0 && (err != nil || !complete) {
-		return []int{0}
+		return []int{unknownPID}
 	}
 	return pids
 }
@@ -201,7 +210,7 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 		if there { // the VM has ended before its NIC could be made
 			_ = a.store.drop(k)
 			a.retries.done(k)
-			a.changed(r, true)
+			a.changed(r)
 		}
 		return
 	}
@@ -230,10 +239,10 @@ func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, err error) {
 		if err := a.store.put(r); err != nil {
 			a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
 		}
-		a.changed(r, false)
+		a.changed(r)
 	}
 	if !errors.Is(err, vmnetd.ErrDenied) {
-		a.retries.later(a, r.key())
+		a.lookLater(r.key())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 // retries has failed records looked at again, each time after twice as long, up
 // to a hundred times the first wait. A record that is well has no timer.
 type retries struct {
+	first   time.Duration
 	mu      sync.Mutex
 	wait    map[key]time.Duration
 	timers  map[key]*time.Timer
@@ -16,7 +17,7 @@ type retries struct {
 
 const backoffLimit = 100
 
-func (s *retries) later(a *Agent, k key) {
+func (s *retries) later(k key, again func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -30,10 +31,10 @@ func (s *retries) later(a *Agent, k key) {
 	}
 	wait := s.wait[k]
 	if wait == 0 {
-		wait = a.o.Backoff
+		wait = s.first
 	}
-	s.wait[k] = min(2*wait, backoffLimit*a.o.Backoff)
-	s.timers[k] = time.AfterFunc(wait, func() { a.lookAgain(k.vm) })
+	s.wait[k] = min(2*wait, backoffLimit*s.first)
+	s.timers[k] = time.AfterFunc(wait, again)
 }
 
 func (s *retries) done(k key) {

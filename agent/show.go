@@ -44,14 +44,26 @@ func (a *Agent) Subscribe(on func(Change)) (stop func()) {
 func (a *Agent) publish(c Change) {
 	a.subs.mu.Lock()
 	defer a.subs.mu.Unlock()
-	for _, on := range a.subs.on {
+	a.subs.tell(c)
+}
+
+func (s *subscribers) tell(c Change) {
+	for _, on := range s.on {
 		on(c)
 	}
 }
 
-func (a *Agent) changed(r record, gone bool) {
+// changed tells how a record is now, or that it is no more: not how it was when
+// the caller read it, for its VM's turn may have told of something newer since.
+func (a *Agent) changed(r record) {
+	a.subs.mu.Lock()
+	defer a.subs.mu.Unlock()
+	now, ok := a.store.get(r.key())
+	if ok {
+		r = now
+	}
 	att := a.shown(r)
-	a.publish(Change{Attachment: &att, Gone: gone})
+	a.subs.tell(Change{Attachment: &att, Gone: !ok})
 }
 
 // event writes an event down, logs it and tells who listens.
