@@ -123,7 +123,7 @@ func (c *crowded) besides() {
 // rest watches the daemon do nothing.
 func (c *crowded) rest(d time.Duration) idle {
 	say("the daemon at rest with %d attachments, for %s", c.existing(), d)
-	c.s.must(pause(c.ctx, 5*time.Second)) // what the last attach left to do
+	c.s.must(pause(c.ctx, 15*time.Second)) // what the last attach left to do, also to the garbage collector
 	before, err := cpuTicks(c.d.process.pid())
 	c.s.must(err)
 	c.s.must(pause(c.ctx, d))
