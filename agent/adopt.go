@@ -32,11 +32,12 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 		}
 	}
 	if r.byFD() && len(pids) > 0 {
-		owner, err := a.ownerOf(pids[0])
-		if err != nil {
-			return err
+		if owner, err := a.ownerOf(pids[0]); err == nil { // it may have ended since
+			r.Owner = &owner
 		}
-		r.Owner = &owner
+	}
+	if r.Uplink == "" && dev.Up { // there is nothing to converge to
+		r.Phase = vmnetd.Attached
 	}
 	a.o.Log.Info("adopted", "vm", r.VM, "id", r.ID, "ifname", r.Ifname, "via", r.Via)
 	return a.store.put(r)

@@ -45,7 +45,7 @@ type Agent struct {
 	ready   chan struct{}
 	started time.Time
 	wake    *wake
-	offers  offers
+	offers  *offers
 	retries retries
 	owners  owners
 	subs    subscribers
@@ -71,6 +71,7 @@ func New(o Options) *Agent {
 		started: time.Now(),
 		wake:    newWake(),
 		uplinks: map[string]vmnetd.UplinkState{},
+		offers:  newOffers(),
 		retries: retries{first: o.Backoff},
 	}
 	return a

@@ -20,7 +20,7 @@ func (a *Agent) Attach(ctx context.Context, who Caller, req vmnetd.Request) (vmn
 	}
 	return inTurn(ctx, a, req.VM, func(ctx context.Context) (vmnetd.Attachment, error) {
 		return a.attach(ctx, req)
-	}, func() vmnetd.Attachment { return a.underWay(req) })
+	}, func() (vmnetd.Attachment, error) { return a.underWay(req), nil })
 }
 
 // check refuses what no lookup is needed to refuse.
@@ -44,7 +44,7 @@ func (a *Agent) check(who Caller, req vmnetd.Request) error {
 
 // inTurn runs job in the VM's turn and waits as long as ctx allows; after that
 // the job goes on and late says how things stand.
-func inTurn[T any](ctx context.Context, a *Agent, vm string, job func(context.Context) (T, error), late func() T) (T, error) {
+func inTurn[T any](ctx context.Context, a *Agent, vm string, job func(context.Context) (T, error), late func() (T, error)) (T, error) {
 	type outcome struct {
 		v   T
 		err error
@@ -61,16 +61,14 @@ func inTurn[T any](ctx context.Context, a *Agent, vm string, job func(context.Co
 	case out := <-done:
 		return out.v, out.err
 	case <-ctx.Done():
-		return late(), nil
+		return late()
 	}
 }
 
 // underWay is what can be said of an attachment whose call took too long.
 func (a *Agent) underWay(req vmnetd.Request) vmnetd.Attachment {
-	for _, r := range a.store.of(req.VM) {
-		if r.ID == req.ID || req.ID == "" && r.Phase == vmnetd.Pending {
-			return r.Attachment
-		}
+	if r, ok := a.asked(req); ok {
+		return a.shown(r)
 	}
 	return vmnetd.Attachment{VM: req.VM, ID: req.ID, Network: req.Network, Phase: vmnetd.Pending, IPs: []string{}, Reasons: []string{}, Problem: "still under way"}
 }
@@ -125,22 +123,30 @@ func (a *Agent) forgetEarlierRun(ctx context.Context, vm hypervisor.VM) {
 	}
 }
 
-// already finds the attachment that a request asks for: the one of its id, or
-// without an id the one that the same request made.
-func (a *Agent) already(req vmnetd.Request) (record, bool, error) {
-	if req.ID == "" {
-		for _, r := range a.store.of(req.VM) {
-			asked := r.Request
-			asked.ID = ""
-			if asked == req && r.Phase != vmnetd.Detaching {
-				return r, true, nil
-			}
+// asked finds the record that a request asks for: the one of its id, or without
+// an id the one that the same request made.
+func (a *Agent) asked(req vmnetd.Request) (record, bool) {
+	if req.ID != "" {
+		return a.store.get(key{req.VM, req.ID})
+	}
+	for _, r := range a.store.of(req.VM) {
+		made := r.Request
+		made.ID = ""
+		if made == req && r.Phase != vmnetd.Detaching {
+			return r, true
 		}
+	}
+	return record{}, false
+}
+
+// already finds the attachment that a request asks for, where it has one.
+func (a *Agent) already(req vmnetd.Request) (record, bool, error) {
+	r, ok := a.asked(req)
+	if !ok || !r.decided() {
 		return record{}, false, nil
 	}
-	r, ok := a.store.get(key{req.VM, req.ID})
-	if !ok {
-		return record{}, false, nil
+	if req.ID == "" {
+		return r, true, nil
 	}
 	if r.Phase == vmnetd.Detaching {
 		return r, false, vmnetd.Errorf(vmnetd.ErrBusy, "%s is being detached: %s", r.FullName(), r.Problem).

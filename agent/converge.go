@@ -79,7 +79,11 @@ func (a *Agent) saveMAC(r record, state uplink.State) (record, error) {
 	if !r.Mode.Info().Exclusive || r.LowerMAC != "" && r.Lower == state.Link.Index {
 		return r, nil
 	}
-	r.Lower, r.LowerMAC = state.Link.Index, state.Link.MAC.String()
+	own := state.Link.MAC
+	if r.Handed != 0 && r.Lower == state.Link.Index && own.String() == r.MAC {
+		own = state.Link.PermMAC // adopted: the uplink has taken the guest's MAC already
+	}
+	r.Lower, r.LowerMAC = state.Link.Index, own.String()
 	if err := a.store.put(r); err != nil {
 		return r, err
 	}

@@ -18,7 +18,20 @@ func (a *Agent) Detach(ctx context.Context, _ Caller, vm string, sel Selector) (
 	}
 	return inTurn(ctx, a, vm, func(ctx context.Context) ([]vmnetd.Attachment, error) {
 		return a.detach(ctx, vm, sel)
-	}, func() []vmnetd.Attachment { return a.List(vm) })
+	}, func() ([]vmnetd.Attachment, error) { return a.leaving(vm, sel) })
+}
+
+// leaving is what can be said of a detach that takes too long.
+func (a *Agent) leaving(vm string, sel Selector) ([]vmnetd.Attachment, error) {
+	records, err := a.selected(vm, sel)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil, nil // it has just ended well
+	}
+	var list []vmnetd.Attachment
+	for _, r := range records {
+		list = append(list, a.shown(r))
+	}
+	return list, err
 }
 
 func (a *Agent) detach(ctx context.Context, vm string, sel Selector) ([]vmnetd.Attachment, error) {
@@ -192,6 +205,7 @@ func (a *Agent) forget(r record) error {
 	}
 	a.retries.done(r.key())
 	a.owners.drop(r.key())
+	a.offers.end(r.key())
 	a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})
 	a.changed(r)
 	return nil

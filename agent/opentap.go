@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -16,50 +17,62 @@ import (
 // offerLife is how long the queues of a device can be claimed.
 const offerLife = 30 * time.Second
 
-// offers are the devices that wait for their owner, by token.
+// offers are the devices that wait for their owner: made, and not known to have
+// been delivered.
 type offers struct {
-	mu      sync.Mutex
-	byToken map[string]key
-	timers  map[key]*time.Timer
+	mu     sync.Mutex
+	tokens map[string]key
+	open   map[key]*time.Timer
 }
 
+func newOffers() *offers {
+	return &offers{tokens: map[string]key{}, open: map[key]*time.Timer{}}
+}
+
+// add makes an offer; late is called when it has run out.
 func (o *offers) add(token []byte, k key, late func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.byToken == nil {
-		o.byToken, o.timers = map[string]key{}, map[key]*time.Timer{}
-	}
-	o.byToken[string(token)] = k
-	o.timers[k] = time.AfterFunc(offerLife, func() {
-		o.take(token)
+	o.tokens[string(token)] = k
+	o.open[k] = time.AfterFunc(offerLife, func() {
+		o.end(k)
 		late()
 	})
 }
 
-// take ends an offer; the token is good for one claim.
+// take uses a token up. The offer stays open, for as long again, until end is
+// called: nobody else is to look after the device while it is delivered.
 func (o *offers) take(token []byte) (key, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	k, ok := o.byToken[string(token)]
+	k, ok := o.tokens[string(token)]
 	if ok {
-		o.timers[k].Stop()
-		delete(o.timers, k)
-		delete(o.byToken, string(token))
+		delete(o.tokens, string(token))
+		o.open[k].Reset(offerLife)
 	}
 	return k, ok
 }
 
-func (o *offers) open(k key) bool {
+func (o *offers) isOpen(k key) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, ok := o.timers[k]
-	return ok
+	return o.open[k] != nil
+}
+
+func (o *offers) end(k key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t := o.open[k]; t != nil {
+		t.Stop()
+	}
+	delete(o.open, k)
+	maps.DeleteFunc(o.tokens, func(_ string, of key) bool { return of == k })
 }
 
 func (o *offers) stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, t := range o.timers {
+	for _, t := range o.open {
 		t.Stop()
 	}
 }
@@ -87,12 +100,15 @@ func (a *Agent) OpenTap(ctx context.Context, _ Caller, req vmnetd.Request) (vmne
 	out, err := inTurn(ctx, a, req.VM, func(ctx context.Context) (opened, error) {
 		att, token, err := a.openTap(ctx, req)
 		return opened{att, token}, err
-	}, func() opened { return opened{att: a.underWay(req)} })
+	}, func() (opened, error) {
+		return opened{}, vmnetd.Errorf(vmnetd.ErrBusy, "making a NIC for VM %s takes too long; it goes again when nobody claims it", req.VM).WithNext("try again")
+	})
 	return out.att, out.token, err
 }
 
 func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, []byte, error) {
-	if r, ok := a.store.get(key{req.VM, req.ID}); ok {
+	a.forgetEnded(ctx, req.VM)
+	if r, ok := a.store.get(key{req.VM, req.ID}); ok && r.decided() {
 		return vmnetd.Attachment{}, nil, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there already (%s, %s): its queues cannot be opened a second time", r.FullName(), r.Phase, r.Via).
 			WithNext(strings.Join([]string{"vmnetd detach", r.VM, "--id", r.ID}, " ") + ", or take another --id")
 	}
@@ -118,16 +134,14 @@ func (a *Agent) Claim(ctx context.Context, token []byte, owner Owner) (*queuefd.
 	if !ok {
 		return nil, nil, vmnetd.Errorf(vmnetd.ErrDenied, "that token is not known, used already or older than %s", offerLife).WithNext("ask for the queues again")
 	}
-	set, err := inTurn(ctx, a, k.vm, func(ctx context.Context) (*queuefd.Set, error) {
+	// Whoever gives up waiting would not close what then comes.
+	set, err := inTurn(context.WithoutCancel(ctx), a, k.vm, func(ctx context.Context) (*queuefd.Set, error) {
 		return a.claim(ctx, k, owner)
-	}, func() *queuefd.Set { return nil })
-	if err == nil && set == nil {
-		err = vmnetd.Errorf(vmnetd.ErrFailed, "opening the queues of %s took too long", vmnetd.FullName(k.vm, k.id))
-	}
+	}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	return set, func(sent error) (vmnetd.Attachment, error) { return a.claimed(ctx, k, sent) }, nil
+	return set, func(sent error) (vmnetd.Attachment, error) { return a.claimed(ctx, k, owner, sent) }, nil
 }
 
 // claim writes the owner down before it gets anything, so that a start after a
@@ -135,7 +149,7 @@ func (a *Agent) Claim(ctx context.Context, token []byte, owner Owner) (*queuefd.
 func (a *Agent) claim(ctx context.Context, k key, owner Owner) (*queuefd.Set, error) {
 	r, ok := a.store.get(k)
 	if !ok || r.Phase != vmnetd.Pending {
-		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no more", vmnetd.FullName(k.vm, k.id))
+		return nil, noMore(k)
 	}
 	dev, err := a.o.Devices.Find(ctx, r.Ifname)
 	if err != nil {
@@ -164,12 +178,13 @@ func (a *Agent) claim(ctx context.Context, k key, owner Owner) (*queuefd.Set, er
 }
 
 // claimed ends a claim: the owner has the queues, or never got them.
-func (a *Agent) claimed(ctx context.Context, k key, sent error) (vmnetd.Attachment, error) {
+func (a *Agent) claimed(ctx context.Context, k key, owner Owner, sent error) (vmnetd.Attachment, error) {
 	return inTurn(ctx, a, k.vm, func(ctx context.Context) (vmnetd.Attachment, error) {
 		r, ok := a.store.get(k)
-		if !ok {
-			return vmnetd.Attachment{}, vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no more", vmnetd.FullName(k.vm, k.id))
+		if !ok || r.Phase != vmnetd.Pending || r.Owner == nil || *r.Owner != owner { // detached meanwhile
+			return vmnetd.Attachment{}, noMore(k)
 		}
+		a.offers.end(k)
 		if sent != nil {
 			return vmnetd.Attachment{}, a.void(ctx, r, sent)
 		}
@@ -180,7 +195,11 @@ func (a *Agent) claimed(ctx context.Context, k key, sent error) (vmnetd.Attachme
 		if err != nil {
 			return vmnetd.Attachment{}, a.void(ctx, r, err)
 		}
-		a.owners.watch(k, *r.Owner)
+		a.owners.watch(k, owner)
 		return a.justChanged(r), nil
-	}, func() vmnetd.Attachment { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}) })
+	}, func() (vmnetd.Attachment, error) { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}), nil })
+}
+
+func noMore(k key) error {
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no more", vmnetd.FullName(k.vm, k.id))
 }

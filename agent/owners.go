@@ -3,21 +3,24 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
 // owners waits for the processes that attachments by fd live as long as.
 type owners struct {
 	ctx   context.Context
-	ended func(key)
+	ended func(key, error)
 	wg    sync.WaitGroup
 
 	mu       sync.Mutex
-	watching map[key]watched
+	watching map[key]*watched
 }
 
 type watched struct {
@@ -25,43 +28,62 @@ type watched struct {
 	stop  context.CancelFunc
 }
 
-func (o *owners) init(ctx context.Context, ended func(key)) {
-	o.ctx, o.ended, o.watching = ctx, ended, map[key]watched{}
+func (o *owners) init(ctx context.Context, ended func(key, error)) {
+	o.ctx, o.ended, o.watching = ctx, ended, map[key]*watched{}
 }
 
 // watch has ended called once when the owner's process has ended, at once if it
-// has already. Watching another owner of the same attachment ends the first watch.
+// has already, and with an error when that cannot be waited for. Watching
+// another owner of the same attachment ends the first watch.
 func (o *owners) watch(k key, owner Owner) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was, ok := o.watching[k]
-	if ok && was.owner == owner {
+	was := o.watching[k]
+	if was != nil && was.owner == owner {
 		return
 	}
-	if ok {
+	if was != nil {
 		was.stop()
 	}
 	ctx, cancel := context.WithCancel(o.ctx)
-	o.watching[k] = watched{owner, cancel}
-	o.wg.Add(1)
-	go func() {
-		defer o.wg.Done()
+	w := &watched{owner, cancel}
+	o.watching[k] = w
+	o.wg.Go(func() {
 		defer cancel()
-		p, err := proc.Open(owner.PID, owner.Start)
-		if err == nil {
-			defer p.Close()
-			err = p.Wait(ctx)
+		err := await(ctx, owner)
+		if ctx.Err() != nil {
+			return
 		}
-		if err == nil || errors.Is(err, os.ErrNotExist) {
-			o.ended(k)
-		}
-	}()
+		o.forget(k, w)
+		o.ended(k, err)
+	})
+}
+
+// await returns nil when the process has ended.
+func await(ctx context.Context, owner Owner) error {
+	p, err := proc.Open(owner.PID, owner.Start)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.Wait(ctx)
+}
+
+func (o *owners) forget(k key, w *watched) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.watching[k] == w {
+		delete(o.watching, k)
+	}
 }
 
 func (o *owners) drop(k key) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if w, ok := o.watching[k]; ok {
+	if w := o.watching[k]; w != nil {
 		w.stop()
 	}
 	delete(o.watching, k)
@@ -69,8 +91,16 @@ func (o *owners) drop(k key) {
 
 func (o *owners) wait() { o.wg.Wait() }
 
-// ownerEnded looks at an attachment whose owner has ended.
-func (a *Agent) ownerEnded(k key) { a.lookAgain(k.vm) }
+// ownerEnded looks at an attachment whose owner has ended, or cannot be waited
+// for (no more pidfds, for one).
+func (a *Agent) ownerEnded(k key, err error) {
+	if err != nil {
+		a.o.Log.Warn("cannot wait for the process that holds the queues", "vm", k.vm, "id", k.id, "err", err)
+		a.lookLater(k)
+		return
+	}
+	a.lookAgain(k.vm)
+}
 
 // ownerOf describes the process that runs under a PID now.
 func (a *Agent) ownerOf(pid int) (Owner, error) {
@@ -89,16 +119,9 @@ func (a *Agent) ownerless(ctx context.Context, r record) bool {
 	return r.byFD() && r.Owner != nil && !a.alive(*r.Owner) && len(a.holders(ctx, r)) == 0
 }
 
-// lookAtOwner finishes, follows or removes an attachment by fd. QEMU's
-// -daemonize leaves the queues to a child: then that process is the owner.
+// lookAtOwner finishes, follows or removes an attachment by fd.
 func (a *Agent) lookAtOwner(ctx context.Context, r record) {
-	if r.Owner == nil {
-		if !a.offers.open(r.key()) {
-			a.ended(ctx, r, "nobody claimed its queues")
-		}
-		return
-	}
-	if !a.alive(*r.Owner) && !a.inherit(ctx, &r) {
+	if a.offers.isOpen(r.key()) || !a.owned(ctx, &r) {
 		return
 	}
 	a.owners.watch(r.key(), *r.Owner)
@@ -106,35 +129,69 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 		return
 	}
 	dev, err := a.o.Devices.Find(ctx, r.Ifname)
-	if err == nil && r.Handed != dev.Ifindex {
+	if errors.Is(err, vmnetd.ErrNotFound) || err == nil && r.Handed != dev.Ifindex {
 		err = errQueuesGone
+	}
+	if err == nil && r.Uplink != "" { // what a process can change through its queues is put right
+		if r, dev, err = a.device(ctx, r); err == nil && r.Handed != dev.Ifindex {
+			err = errQueuesGone
+		}
 	}
 	if err == nil {
 		_, err = a.linkUp(ctx, r, dev)
 	}
 	if err != nil {
-		a.lostByOwner(r, err)
+		_ = a.troubled(ctx, r, hypervisor.VM{}, err) // noted in the record
 	}
 }
 
-// inherit makes the process that holds the queues now the owner, or removes what
-// nobody holds any more.
-func (a *Agent) inherit(ctx context.Context, r *record) bool {
-	pids := a.holders(ctx, *r)
-	if len(pids) == 0 {
-		a.ended(ctx, *r, "the process that held its queues has ended")
+// owned says whether the record's queues are in somebody's hands, as its owner
+// from now on; what nobody holds is removed. QEMU's -daemonize leaves the queues
+// to a child: then that process is the owner. Of a claim whose end is not known
+// only the holders tell whether the queues were delivered.
+func (a *Agent) owned(ctx context.Context, r *record) bool {
+	if r.Handed == 0 {
+		a.ended(ctx, *r, "nobody claimed its queues")
 		return false
 	}
-	owner, err := a.ownerOf(pids[0])
+	alive := r.Owner != nil && a.alive(*r.Owner)
+	if alive && r.Phase != vmnetd.Pending {
+		return true
+	}
+	pids := a.holders(ctx, *r)
+	switch {
+	case len(pids) == 0:
+		a.ended(ctx, *r, "no process holds its queues any more")
+		return false
+	case alive && (slices.Contains(pids, r.Owner.PID) || pids[0] == unknownPID):
+		return true
+	case pids[0] == unknownPID:
+		a.stuck(*r, vmnetd.Errorf(vmnetd.ErrBusy, "who holds its queues is not known: not every process could be searched"))
+		return false
+	}
+	return a.inherit(r, pids[0])
+}
+
+func (a *Agent) inherit(r *record, pid int) bool {
+	owner, err := a.ownerOf(pid)
 	if err == nil {
 		r.Owner = &owner
 		err = a.store.put(*r)
 	}
 	if err != nil {
-		a.o.Log.Warn("cannot follow the queues to their holder yet", "vm", r.VM, "id", r.ID, "err", err)
-		a.lookLater(r.key())
+		a.stuck(*r, fmt.Errorf("cannot follow its queues to process %d: %w", pid, err))
 	}
 	return err == nil
+}
+
+// forgetEnded removes the NICs by fd of a VM whose process has ended, where that
+// was not looked at yet.
+func (a *Agent) forgetEnded(ctx context.Context, vm string) {
+	for _, r := range a.store.of(vm) {
+		if r.byFD() && r.Owner != nil && !a.alive(*r.Owner) && r.Phase != vmnetd.Detaching {
+			a.lookAtOwner(ctx, r)
+		}
+	}
 }
 
 func (a *Agent) ended(ctx context.Context, r record, why string) {
@@ -145,18 +202,3 @@ func (a *Agent) ended(ctx context.Context, r record, why string) {
 
 var errQueuesGone = vmnetd.Errorf(vmnetd.ErrBusy, "its device has gone, and with it the queues that the process holds: %w", errWaiting).
 	WithNext("restart the VM")
-
-func (a *Agent) lostByOwner(r record, err error) {
-	if errors.Is(err, vmnetd.ErrNotFound) {
-		err = errQueuesGone
-	}
-	if r.Problem == err.Error() {
-		return
-	}
-	r.Phase, r.Problem = vmnetd.Broken, err.Error()
-	if err := a.store.put(r); err != nil {
-		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
-	}
-	a.event(vmnetd.Event{Event: "broken", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
-	a.changed(r)
-}

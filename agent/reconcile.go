@@ -65,7 +65,7 @@ func (a *Agent) concerned() map[string]bool {
 // reconcile finds out what is left to do for a VM and does it.
 func (a *Agent) reconcile(ctx context.Context, name string) {
 	for _, r := range a.store.of(name) {
-		if r.MAC != "" {
+		if r.decided() {
 			a.look(ctx, r)
 		}
 	}
@@ -203,7 +203,7 @@ func (a *Agent) wish(ctx context.Context, name string) {
 func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.VM, findErr error) {
 	k := key{req.VM, req.ID}
 	r, there := a.store.get(k)
-	if there && r.MAC != "" || findErr == nil && a.store.isHeld(k, vm.Instance) {
+	if there && r.decided() || findErr == nil && a.store.isHeld(k, vm.Instance) {
 		return
 	}
 	if errors.Is(findErr, vmnetd.ErrNotFound) {
@@ -219,7 +219,6 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 		r, err = a.intend(ctx, req, vm)
 	}
 	if err == nil {
-		r.Wanted = true
 		_, _ = a.repair(ctx, r, vm) // noted in the record
 		return
 	}
@@ -233,7 +232,7 @@ func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, err error) {
 			VM: req.VM, ID: req.ID, Network: req.Network, Via: vm.Via, Phase: vmnetd.Pending, Link: "down",
 			Problem: err.Error(), IPs: []string{}, Reasons: []string{},
 		},
-		Request: req, Wanted: true, Instance: vm.Instance,
+		Request: req, Instance: vm.Instance,
 	}
 	if old, ok := a.store.get(r.key()); !ok || old.Problem != r.Problem {
 		if err := a.store.put(r); err != nil {
@@ -271,5 +270,8 @@ func (a *Agent) sweep(ctx context.Context) error {
 		return nil
 	}
 	a.o.Log.Info("removing devices that no attachment names", "count", len(doomed))
-	return a.o.Devices.Remove(ctx, doomed...)
+	if err := a.o.Devices.Remove(ctx, doomed...); err != nil {
+		a.o.Log.Error("cannot remove them all, the next start tries again", "err", err)
+	}
+	return nil
 }

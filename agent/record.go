@@ -18,7 +18,6 @@ type key struct{ vm, id string }
 type record struct {
 	vmnetd.Attachment
 	Request  vmnetd.Request `json:"request"`              // what was asked for
-	Wanted   bool           `json:"wanted,omitempty"`     // vms: lists it
 	Instance string         `json:"instance,omitempty"`   // the run of the VM it was made for
 	Handed   int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
 	Bus      string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
@@ -31,6 +30,10 @@ type record struct {
 }
 
 func (r record) key() key { return key{r.VM, r.ID} }
+
+// decided says that policy has given the NIC its place; without, it only shows
+// that vms: lists a NIC that cannot be had.
+func (r record) decided() bool { return r.MAC != "" }
 
 // byFD says that the NIC belongs to a process that holds the queues itself, so
 // that there is nobody to plug it into.

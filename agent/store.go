@@ -34,6 +34,7 @@ type store struct {
 	byIndex map[int]*entry
 	loose   map[key]*entry // not attached: on their way, in trouble or going
 	held    map[key]string // NICs of vms: detached until the VM's next start: the run they were detached from
+	unsaved bool           // the file may not say what the records say
 	file    bytes.Buffer   // what is written, kept for its memory
 }
 
@@ -147,6 +148,9 @@ func (s *store) put(r record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.records[r.key()]
+	if old != nil && !s.unsaved && bytes.Equal(old.raw, raw) {
+		return nil
+	}
 	s.set(&entry{r, raw})
 	return s.writeOr(r.key(), old)
 }
@@ -162,6 +166,7 @@ func (s *store) note(r record) {
 	defer s.mu.Unlock()
 	if s.records[r.key()] != nil {
 		s.set(&entry{r, raw})
+		s.unsaved = true
 	}
 }
 
@@ -177,6 +182,7 @@ func (s *store) drop(k key) error {
 // writeOr puts back what was there before a change that cannot be written down.
 func (s *store) writeOr(k key, old *entry) error {
 	err := s.write()
+	s.unsaved = err != nil
 	if err == nil {
 		return nil
 	}
@@ -262,7 +268,7 @@ func (s *store) byIfindex(ifindex int) (record, bool) {
 func (s *store) hold(k key, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held[k] = instance
+	s.held[k], s.unsaved = instance, true
 }
 
 // isHeld says whether a NIC was detached from this run of the VM; what was
@@ -281,5 +287,8 @@ func (s *store) isHeld(k key, instance string) bool {
 func (s *store) release(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.held, k)
+	if _, ok := s.held[k]; ok {
+		delete(s.held, k)
+		s.unsaved = true
+	}
 }

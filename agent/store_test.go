@@ -184,7 +184,7 @@ func TestHoldOutlivesTheDaemonAlsoForANICByFD(t *testing.T) {
 	if _, err := a.Detach(t.Context(), Caller{}, "vm1", Selector{}); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = inTurn(context.Background(), a, "vm1", func(ctx context.Context) (int, error) { a.reconcile(ctx, "vm1"); return 0, nil }, func() int { return 0 })
+	_, _ = inTurn(context.Background(), a, "vm1", func(ctx context.Context) (int, error) { a.reconcile(ctx, "vm1"); return 0, nil }, func() (int, error) { return 0, nil })
 	if list := a.List("vm1"); len(list) != 0 {
 		t.Errorf("came back in the same run of the VM: %+v", list)
 	}

@@ -220,6 +220,15 @@ func (w *World) SetMAC(ifname, mac string) {
 	w.linkChanged(d.Ifindex)
 }
 
+// SetUp sets a device of ours up or down behind the agent's back.
+func (w *World) SetUp(ifname string, up bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[ifname]
+	d.Up = up
+	w.linkChanged(d.Ifindex)
+}
+
 // RemoveUplink takes the NIC out; the devices on it go with it, as in the
 // kernel.
 func (w *World) RemoveUplink(name string) {
