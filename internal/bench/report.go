@@ -178,6 +178,7 @@ func (r result) writeMethod(p page) {
 	p.line(`How: each of floor, vmnetd and libvirt has a network namespace of its own with a veth as uplink, and a paused q35 VM with four
 root ports and native PCIe hot-plug (%s), so that a NIC is let go at once and no guest's time is measured. The
 ways take turns, each round begins with another one, %d rounds before are not counted, and 50 ms pass between two measurements.
+So the first attach in a run of a VM is not in these numbers: it takes some milliseconds more, because it asks QEMU what is asked only once.
 
 The floor is one thread with blocking system calls: the netlink messages of an attach (the macvtap created down with every attribute; alias;
 allmulticast and addrgenmode; up), disable_ipv6, the queues opened, then QMP: connect, getfd for each queue, netdev_add, device_add, disconnect.
