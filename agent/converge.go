@@ -224,7 +224,7 @@ func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err er
 
 // deviceGone takes the NIC's backend away while its device is gone.
 func (a *Agent) deviceGone(ctx context.Context, r record, vm hypervisor.VM) {
-	if r.Phase != vmnetd.Broken || r.byFD() || vm.Via == "" {
+	if r.Phase != vmnetd.Broken || vm.Via == "" {
 		return
 	}
 	if _, err := a.o.Devices.Find(ctx, r.Ifname); !errors.Is(err, vmnetd.ErrNotFound) {

@@ -167,10 +167,12 @@ func (a *Agent) unplug(ctx context.Context, r record, dead bool) error {
 		via = "" // QEMU names the NIC as we would have: it can be asked where it has a socket that we know
 	}
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, via)
-	if errors.Is(err, vmnetd.ErrNotFound) || r.byFD() && err != nil {
+	switch {
+	case err != nil && r.byFD():
+		return a.released(ctx, r)
+	case errors.Is(err, vmnetd.ErrNotFound):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	if dead {
@@ -178,7 +180,27 @@ func (a *Agent) unplug(ctx context.Context, r record, dead bool) error {
 			return err
 		}
 	}
-	return a.o.Hypervisor.Unplug(ctx, vm, r.ID)
+	if err := a.o.Hypervisor.Unplug(ctx, vm, r.ID); err != nil || !r.byFD() {
+		return err
+	}
+	return a.released(ctx, r)
+}
+
+// released fails while a process holds the queues that it was given. The device
+// is down and stays until then: a QEMU with several queues aborts when its guest
+// resets a NIC whose device has gone (hw/net/virtio-net.c,
+// virtio_net_set_queue_pairs).
+func (a *Agent) released(ctx context.Context, r record) error {
+	pids := a.holders(ctx, r)
+	if len(pids) == 0 {
+		return nil
+	}
+	who := fmt.Sprintf("process %d holds", pids[0])
+	if pids[0] == unknownPID {
+		who = "a process that could not be searched may hold"
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "%s its queues and cannot be asked to let go", who).
+		WithNext("it goes when that process ends")
 }
 
 func (a *Agent) restoreMAC(ctx context.Context, r record) error {

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
@@ -141,7 +140,8 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 		_, err = a.linkUp(ctx, r, dev)
 	}
 	if err != nil {
-		_ = a.troubled(ctx, r, hypervisor.VM{}, err) // noted in the record
+		vm, _ := a.o.Hypervisor.Find(ctx, r.VM, "") // where it has a socket that we know
+		_ = a.troubled(ctx, r, vm, err)             // noted in the record
 	}
 }
 

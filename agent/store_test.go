@@ -175,16 +175,20 @@ func TestHoldOutlivesTheDaemonAlsoForANICByFD(t *testing.T) {
 	h := newHost(t, w, testConfig(vmnetd.Request{VM: "vm1", ID: "net0", Network: "lan"}))
 	a := h.start()
 	w.At("VM", 1<<30, func() error { return vmnetd.Errorf(vmnetd.ErrNotFound, "not yet") })
-	att := opened(t, h, sleeper(t).Process.Pid)
+	owner := sleeper(t)
+	att := opened(t, h, owner.Process.Pid)
 	if att.ID != "net0" {
 		t.Fatalf("%+v", att)
 	}
 	w.At("VM", 0, nil)
 	w.StartVM("vm1")
-	if _, err := a.Detach(t.Context(), Caller{}, "vm1", Selector{}); err != nil {
-		t.Fatal(err)
+	if got, err := a.Detach(t.Context(), Caller{}, "vm1", Selector{}); err != nil || len(got) != 1 || got[0].Phase != vmnetd.Detaching || got[0].Problem == "" {
+		t.Fatalf("while a process holds its queues: %+v, %v", got, err)
 	}
-	_, _ = inTurn(context.Background(), a, "vm1", func(ctx context.Context) (int, error) { a.reconcile(ctx, "vm1"); return 0, nil }, func() (int, error) { return 0, nil })
+	w.Release(owner.Process.Pid)
+	for range 2 { // the first look removes it, the second finds it wanted
+		_, _ = inTurn(context.Background(), a, "vm1", func(ctx context.Context) (int, error) { a.reconcile(ctx, "vm1"); return 0, nil }, func() (int, error) { return 0, nil })
+	}
 	if list := a.List("vm1"); len(list) != 0 {
 		t.Errorf("came back in the same run of the VM: %+v", list)
 	}

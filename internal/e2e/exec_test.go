@@ -268,9 +268,15 @@ func TestTapHelperGivesQEMUItsQueue(t *testing.T) {
 	mac := "52:54:00:00:4e:03"
 	p := b.spawnWay("tap-helper", mac, "-boot", "n")
 	att := b.attachedVM("vm1")
-	if att.Via != "fd" || att.Queues != 1 || att.MAC != mac || tapQueues(p.pid()) != 1 {
-		t.Errorf("%d queues, %+v", tapQueues(p.pid()), att)
+	if att.Via != "fd" || att.Queues != 1 || att.MAC != mac {
+		t.Errorf("%+v", att)
 	}
+	b.eventually("the helper has handed the queue on", 10*time.Second, func() error {
+		if n := tapQueues(p.pid()); n != 1 {
+			return fmt.Errorf("QEMU holds %d queues: %s", n, &p.out)
+		}
+		return nil
+	})
 	if !s.heard(parseMAC(t, mac), 2*time.Minute) {
 		t.Errorf("no frame of the guest's: %s", &p.out)
 	}
@@ -322,6 +328,51 @@ func TestDetachOfAnExecNICEndsItsTraffic(t *testing.T) {
 	if link := b.host.Link(t, att.Ifname); link.Up {
 		t.Errorf("the device is still up")
 	}
+	p.signal(unix.SIGKILL)
+	p.wait(t)
+	b.nothingLeft(soon)
+	b.stop()
+}
+
+// A QEMU whose socket is not known cannot be asked to let go.
+func TestDetachLeavesTheDeviceToWhoHoldsItsQueues(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, basicConfig)
+	b.start()
+	p := b.spawn(binary, "exec", "vm1", "--queues", "2", "--", "sh", "-c", "exec sleep 600", "{netdev}")
+	att := b.attachedVM("vm1")
+	b.must(0, "detach", "vm1")
+	list := b.list("vm1")
+	if len(list) != 1 || list[0].Phase != vmnetd.Detaching || !strings.Contains(list[0].Problem, fmt.Sprint(p.pid())) {
+		t.Errorf("after detach: %+v", list)
+	}
+	if link := b.host.Link(t, att.Ifname); link.Up {
+		t.Error("the device is still up")
+	}
+	p.signal(unix.SIGKILL)
+	p.wait(t)
+	b.nothingLeft(soon)
+	b.stop()
+}
+
+// The queues of a device that has gone are taken from QEMU: it would abort on
+// them when its guest resets the NIC.
+func TestExecWhoseDeviceHasGoneIsCutOff(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, basicConfig)
+	b.start()
+	p := b.execVM("vm1", []string{"--queues", "2"})
+	att := b.attachedVM("vm1")
+	b.qmp(b.path("qmp/vm1.sock"), "query-status", nil)
+	b.host.Delete(t, att.Ifname)
+	b.eventually("the NIC is cut off", 5*time.Second, func() error {
+		list := b.list("vm1")
+		if n := tapQueues(p.pid()); n != 0 || len(list) != 1 || list[0].Phase != vmnetd.Broken || !strings.Contains(list[0].Problem, "device has gone") {
+			return fmt.Errorf("QEMU holds %d queues, %+v", n, list)
+		}
+		return nil
+	})
+	b.must(0, "detach", "vm1")
 	p.signal(unix.SIGKILL)
 	p.wait(t)
 	b.nothingLeft(soon)
