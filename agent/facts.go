@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -10,6 +11,24 @@ import (
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
 )
+
+// granted is what a caller's request is granted; a refusal is told.
+func (a *Agent) granted(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
+	d, err := a.decide(ctx, req, vm)
+	if err != nil {
+		a.refused(req, err)
+	}
+	return d, err
+}
+
+// refused tells of a decision against a request.
+func (a *Agent) refused(req vmnetd.Request, err error) {
+	e := vmnetd.Event{Event: "refused", VM: req.VM, ID: req.ID, Uplink: req.Uplink, Text: err.Error()}
+	if errors.Is(err, vmnetd.ErrDenied) {
+		e.Event = "denied"
+	}
+	a.event(e)
+}
 
 // decide asks policy with the facts of this moment.
 func (a *Agent) decide(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
@@ -22,17 +41,17 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 	if err := a.check(who, req); err != nil {
 		return nil, err
 	}
-	vm, err := a.o.Hypervisor.Find(ctx, req.VM, req.Via)
-	where := "qmp, running"
+	vm, err := a.o.Hypervisor.Ask(ctx, req.VM, req.Via)
+	found := "qmp, running"
 	switch {
 	case err != nil:
-		vm, where = hypervisor.VM{Name: req.VM}, "not found running"
+		vm, found = hypervisor.VM{Name: req.VM}, "not found running"
 	case !vm.Running:
-		where = "qmp, paused"
+		found = "qmp, paused"
 	}
 	cfg := a.config()
 	facts := a.facts(ctx, cfg, req, vm)
-	facts.VM.Where = where
+	facts.VM.Where = found
 	if all {
 		return cfg.Policy.ExplainAll(req, func(string) policy.Facts { return facts }), nil
 	}

@@ -104,6 +104,9 @@ type Hypervisor interface {
 	// Find looks a VM up by name, through via ("", "qmp" or "qmp:SOCKET").
 	// vmnetd.ErrNotFound names the patterns tried.
 	Find(ctx context.Context, name, via string) (hypervisor.VM, error)
+	// Ask is Find that asks the VM itself, also one that is known: whether it
+	// runs now, and with how many vCPUs.
+	Ask(ctx context.Context, name, via string) (hypervisor.VM, error)
 	// Allowed says whether a user may name the VM's socket that way:
 	// vmnetd.ErrDenied unless uid is 0 or it lies beneath a configured folder.
 	Allowed(uid uint32, via string) error

@@ -75,19 +75,7 @@ func callJSON[T any](ctx context.Context, c *Client, method string, args ...any)
 
 // Attach gives a VM a NIC; Changed is false when it had that NIC already.
 func (c *Client) Attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, error) {
-	var a vmnetd.Attachment
-	var path dbus.ObjectPath
-	var changed bool
-	if err := c.manager(ctx, "Attach", req.VM, encodeRequest(req)).Store(&path, &changed); err != nil {
-		return a, err
-	}
-	var props properties
-	if err := c.call(ctx, path, propsIface+".GetAll", attachIface).Store(&props); err != nil {
-		return a, vmnetd.Errorf(vmnetd.ErrFailed, "attached, but it cannot be shown: %w", err).WithNext("vmnetd list " + req.VM)
-	}
-	setAttachment(&a, props)
-	a.Changed = changed
-	return a, nil
+	return callJSON[vmnetd.Attachment](ctx, c, "AttachVM", req.VM, encodeRequest(req))
 }
 
 // Detach takes NICs from a VM and returns them as they are afterwards: a NIC

@@ -16,6 +16,7 @@ func methods() map[string]map[string]method {
 		managerIface: {
 			"Attach":   {in: "sa{sv}", action: ActionAttach, run: attach},
 			"Detach":   {in: "oa{sv}", action: ActionAttach, run: detach},
+			"AttachVM": {in: "sa{sv}", action: ActionAttach, run: attachVM},
 			"DetachVM": {in: "sa{sv}", action: ActionAttach, run: detachVM},
 			"OpenTap":  {in: "sa{sv}", action: ActionAttach, run: openTap},
 			"Reload":   {action: ActionManageUplinks, run: reload},
@@ -60,6 +61,15 @@ func attach(ctx context.Context, c *call) ([]any, error) {
 		return nil, err
 	}
 	return []any{attachmentPath(a.VM, a.ID), a.Changed}, nil
+}
+
+func attachVM(ctx context.Context, c *call) ([]any, error) {
+	req, err := c.request()
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.s.api.Attach(ctx, c.who.Caller, req)
+	return object(a, err)
 }
 
 func detach(ctx context.Context, c *call) ([]any, error) {
@@ -129,16 +139,18 @@ func events(_ context.Context, c *call) ([]any, error) {
 }
 
 func status(_ context.Context, c *call) ([]any, error) {
-	text, err := json.Marshal(c.s.api.Status())
-	return []any{string(text)}, err
+	return object(c.s.api.Status(), nil)
 }
 
 // array is a list as JSON: [] when it is empty, never null.
-func array[T any](list []T, err error) ([]any, error) {
+func array[T any](list []T, err error) ([]any, error) { return object(append([]T{}, list...), err) }
+
+// object is an answer that is JSON.
+func object(v any, err error) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(append([]T{}, list...))
+	text, err := json.Marshal(v)
 	return []any{string(text)}, err
 }
 

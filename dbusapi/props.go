@@ -47,20 +47,6 @@ func variant(v reflect.Value) dbus.Variant {
 	return dbus.MakeVariant(v.Interface())
 }
 
-// setAttachment reads attachmentProps back; properties it does not know are a
-// newer daemon's.
-func setAttachment(a *vmnetd.Attachment, p properties) {
-	for name, field := range optionFields(reflect.ValueOf(a).Elem(), "changed") {
-		got := reflect.ValueOf(p[name].Value())
-		switch {
-		case got.Kind() == reflect.Int32 && field.Kind() == reflect.Int:
-			field.SetInt(got.Int())
-		case got.Kind() == field.Kind() && got.CanConvert(field.Type()):
-			field.Set(got.Convert(field.Type()))
-		}
-	}
-}
-
 // difference is what of now is new or other than before.
 func difference(before, now properties) properties {
 	changed := properties{}

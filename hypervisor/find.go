@@ -59,8 +59,18 @@ func (q *QMP) openSocket(path string) (*node, error) {
 }
 
 // Find looks a VM up by name. vmnetd.ErrNotFound: none of the sockets exists and
-// answers in that name.
+// answers in that name. A run of a VM that was found before is told as it was
+// then: VCPUs and Running may have changed.
 func (q *QMP) Find(ctx context.Context, name, via string) (VM, error) {
+	return q.find(ctx, name, via, q.recall)
+}
+
+// Ask is Find that always asks the VM itself.
+func (q *QMP) Ask(ctx context.Context, name, via string) (VM, error) {
+	return q.find(ctx, name, via, func(string, string) (VM, bool) { return VM{}, false })
+}
+
+func (q *QMP) find(ctx context.Context, name, via string, recall func(name, path string) (VM, bool)) (VM, error) {
 	if err := vmnetd.CheckVMName(name); err != nil {
 		return VM{}, err
 	}
@@ -75,6 +85,9 @@ func (q *QMP) Find(ctx context.Context, name, via string) (VM, error) {
 	}
 	var tried []string
 	for _, path := range paths {
+		if vm, ok := recall(name, path); ok {
+			return vm, nil
+		}
 		vm, err := q.look(ctx, name, path)
 		if err == nil {
 			q.remember(name, path)
@@ -112,6 +125,7 @@ func (q *QMP) look(ctx context.Context, name, path string) (VM, error) {
 	if err != nil {
 		return VM{}, q.explain(l, err)
 	}
+	q.keep(l, vm, l.node)
 	return vm, nil
 }
 

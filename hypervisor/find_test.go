@@ -33,8 +33,29 @@ func TestFindKnowsWhoIsBehindTheSocket(t *testing.T) {
 		}
 	}
 	guest.QMP("cont", nil)
-	if vm := find(t, q, guest.Name); !vm.Running {
-		t.Error("a VM that runs is shown as paused")
+	if vm, err := q.Ask(t.Context(), guest.Name, ""); err != nil || !vm.Running {
+		t.Errorf("a VM that runs is shown as %+v, %v", vm, err)
+	}
+}
+
+func TestFindAsksARunOfAVMOnce(t *testing.T) {
+	q, dir := newQMP(t, Limits{Greeting: 50 * time.Millisecond, Busy: 100 * time.Millisecond})
+	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
+	first := find(t, q, guest.Name)
+	open(t, guest.Socket, Limits{}) // from now on a question would find the socket busy
+	if vm, err := q.Find(t.Context(), guest.Name, ""); err != nil || vm != first {
+		t.Errorf("Find = %+v, %v", vm, err)
+	}
+	if _, err := q.Ask(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrBusy) {
+		t.Errorf("Ask = %v", err)
+	}
+	guest.Kill()
+	if vm, err := q.Find(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrNotFound) {
+		t.Errorf("after its end: %+v, %v", vm, err)
+	}
+	next := testkit.StartQEMU(t, testkit.QEMUOptions{Name: guest.Name, QMPDir: dir})
+	if vm := find(t, q, guest.Name); vm.PID != next.PID || vm.Instance == first.Instance {
+		t.Errorf("the next run is told as %+v", vm)
 	}
 }
 

@@ -35,8 +35,9 @@ type QMP struct {
 	named    map[string]pattern // sockets that were named and found, outside of the patterns: followed until they go
 	changed  chan struct{}      // closed and replaced when one of these two changes
 	turns    map[string]*turn
-	left     map[string]nodeID // by path: nodes that a VM which has ended left behind
-	known    map[string]*known // by path
+	left     map[string]nodeID   // by path: nodes that a VM which has ended left behind
+	known    map[string]*known   // by path
+	recalled map[string]recalled // by path
 }
 
 // NewQMP makes a QMP; Run has to run for it to notice VMs by itself.
@@ -44,6 +45,7 @@ func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
 		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{}, left: map[string]nodeID{}, known: map[string]*known{},
+		recalled: map[string]recalled{},
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
@@ -110,6 +112,7 @@ func (q *QMP) forget(path string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.known, path)
+	delete(q.recalled, path)
 	if _, ok := q.named[path]; ok {
 		delete(q.named, path)
 		q.signalChange()
@@ -168,6 +171,7 @@ type link struct {
 	peer
 	known    *known
 	path     string
+	node     nodeID
 	vm       string
 	since    time.Time
 	giveBack func()
@@ -206,7 +210,7 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*l
 		return nil, err
 	}
 	defer n.close()
-	l := &link{path: path, vm: name, giveBack: giveBack, log: q.log}
+	l := &link{path: path, node: n.id(), vm: name, giveBack: giveBack, log: q.log}
 	if err := q.untilFree(ctx, l, n, p); err != nil {
 		giveBack()
 		return nil, err

@@ -31,6 +31,11 @@ func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, erro
 	return info, err
 }
 
+// Ask implements agent.Hypervisor.
+func (f Hypervisor) Ask(ctx context.Context, name, via string) (hypervisor.VM, error) {
+	return f.Find(ctx, name, via)
+}
+
 func (w *World) vm(name string) (*vm, error) {
 	v := w.vms[name]
 	switch {
