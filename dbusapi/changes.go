@@ -3,6 +3,7 @@ package dbusapi
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -21,6 +22,11 @@ type changes struct {
 	waiting []agent.Change
 	wake    chan struct{} // one slot
 }
+
+// settle is how long changes are collected before signals tell of them: the
+// answer to the call that made them goes out first, and the bus has less to
+// carry.
+const settle = 3 * time.Millisecond
 
 func newChanges(emit func(dbus.ObjectPath, string, ...any)) *changes {
 	return &changes{emit: emit, sent: map[dbus.ObjectPath]properties{}, wake: make(chan struct{}, 1)}
@@ -71,10 +77,34 @@ func (c *changes) run(ctx context.Context) error {
 			return nil
 		case <-c.wake:
 		}
-		for _, change := range c.take() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(settle):
+		}
+		for _, change := range newest(c.take()) {
 			c.send(change)
 		}
 	}
+}
+
+// newest drops what a later change of the same attachment overtakes: within one
+// attach it changes five times.
+func newest(all []agent.Change) []agent.Change {
+	last := map[dbus.ObjectPath]int{}
+	for i, c := range all {
+		if c.Attachment != nil {
+			last[attachmentPath(c.Attachment.VM, c.Attachment.ID)] = i
+		}
+	}
+	kept := all[:0]
+	for i, c := range all {
+		overtaken := c.Attachment != nil && !c.Gone && last[attachmentPath(c.Attachment.VM, c.Attachment.ID)] > i
+		if !overtaken || c.Event != nil {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 func (c *changes) send(change agent.Change) {
