@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,7 @@ import (
 
 // wire makes the parts of the daemon and connects them. Nothing runs yet when
 // it returns.
-func wire(_ context.Context, o serveOptions) (p parts, err error) {
+func wire(ctx context.Context, o serveOptions) (p parts, err error) {
 	var opened undo.Stack
 	defer func() {
 		if err != nil {
@@ -38,6 +39,9 @@ func wire(_ context.Context, o serveOptions) (p parts, err error) {
 		return p, err
 	}
 	if err := lockState(o.state, &opened); err != nil {
+		return p, err
+	}
+	if err := aloneOnBus(ctx); err != nil {
 		return p, err
 	}
 	if err := openWorld(&ao, &opened); err != nil {
@@ -119,7 +123,7 @@ func lockState(dir string, opened *undo.Stack) error {
 	path := filepath.Join(dir, "lock")
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return fmt.Errorf("cannot open %s: %w", path, err)
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot open %s: %w", path, err).WithNext("give serve a --state-dir that it may write to")
 	}
 	opened.Add(func() error { return unix.Close(fd) })
 	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -127,6 +131,20 @@ func lockState(dir string, opened *undo.Stack) error {
 		return vmnetd.Errorf(vmnetd.ErrBusy, "another vmnetd works with %s", dir).WithNext("vmnetd status, or give this one its own --state-dir")
 	}
 	return err
+}
+
+// aloneOnBus keeps a second daemon away from what the first one has made: to
+// each, every device with our mark is its own. Where there is no bus yet, there
+// is nobody to ask.
+func aloneOnBus(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, err := dbusapi.Dial(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // nobody there is what we want
+	}
+	defer c.Close()
+	return vmnetd.Errorf(vmnetd.ErrBusy, "another vmnetd serves this bus").WithNext("vmnetd status; to put this one in its place: systemctl stop vmnetd")
 }
 
 // machineID is what tells this host from others where MACs are derived
