@@ -222,7 +222,7 @@ func TestWatchTellsOfAttachAndDetach(t *testing.T) {
 	b := newBed(t, basicConfig)
 	b.ejectingVM("vm1")
 	b.start()
-	watch := b.spawn(binary, "watch", "--json", "--since", "1h")
+	watch := b.spawnAtTerminal("watch", "--json", "--since", "1h")
 	events := func() (names []string) {
 		for line := range strings.Lines(watch.out.String()) {
 			var e vmnetd.Event
@@ -254,7 +254,7 @@ func TestInterruptedAttachSaysThatTheDaemonGoesOn(t *testing.T) {
 	b := newBed(t, basicConfig)
 	b.ejectingVM("vm1")
 	b.start("VMNETD_FAILPOINTS=attach.stored=1*delay(2000)")
-	p := b.spawn(binary, "attach", "vm1")
+	p := b.spawnAtTerminal("attach", "vm1")
 	b.eventually("the attach is under way", 20*time.Second, func() error {
 		if list := b.list(); len(list) != 1 {
 			return fmt.Errorf("%+v %s", list, &p.out)

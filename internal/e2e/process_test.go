@@ -71,6 +71,13 @@ func (b *bed) spawn(name string, args ...string) *process {
 	return p
 }
 
+// spawnAtTerminal is spawn for a program that SIGINT is sent to: what a shell
+// runs in the background, such as these tests, ignores it.
+func (b *bed) spawnAtTerminal(args ...string) *process {
+	b.t.Helper()
+	return b.spawn("env", append([]string{"--default-signal=INT", binary}, args...)...)
+}
+
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
