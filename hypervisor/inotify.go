@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,11 +19,22 @@ import (
 type dirWatch struct {
 	f      *os.File // in the runtime's poller
 	fd     int
-	wanted map[int32][]func(name string) bool // by watch descriptor: which names matter
+	wanted map[int32]*dirWant // by watch descriptor
 }
 
-const dirMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_MOVED_FROM |
-	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+// dirWant is what is watched for in one directory.
+type dirWant struct {
+	dir     string
+	matters []func(name string) bool // which names
+	passed  int                      // how many of them are directories on the way that are there
+}
+
+// A directory on the way to another one that is there is watched for nothing
+// but its own end: /run is a busy place, and who watches it all never rests.
+const (
+	selfMask = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+	dirMask  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_MOVED_FROM | selfMask
+)
 
 func newDirWatch() (*dirWatch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -30,7 +42,7 @@ func newDirWatch() (*dirWatch, error) {
 		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot watch for VMs: inotify_init: %w", err).
 			WithNext("sysctl fs.inotify.max_user_instances=1024")
 	}
-	return &dirWatch{f: os.NewFile(uintptr(fd), "inotify"), fd: fd, wanted: map[int32][]func(string) bool{}}, nil
+	return &dirWatch{f: os.NewFile(uintptr(fd), "inotify"), fd: fd, wanted: map[int32]*dirWant{}}, nil
 }
 
 func (d *dirWatch) close() { _ = d.f.Close() }
@@ -39,17 +51,33 @@ func (d *dirWatch) close() { _ = d.f.Close() }
 // is not there yet is waited for in the nearest one that is.
 func (d *dirWatch) follow(patterns []pattern) error {
 	before := d.wanted
-	d.wanted = map[int32][]func(string) bool{}
+	d.wanted = map[int32]*dirWant{}
 	var errs []error
 	for _, p := range patterns {
 		errs = append(errs, d.followPattern(p))
 	}
 	for wd := range before {
 		if _, ok := d.wanted[wd]; !ok {
-			_, _ = unix.InotifyRmWatch(d.fd, uint32(wd)) // EINVAL: the directory has gone, and the watch with it
+			d.drop(wd)
+		}
+	}
+	for wd, w := range d.wanted {
+		if w.passed == len(w.matters) {
+			d.quiet(wd, w.dir)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// drop ends a watch. EINVAL: the directory has gone, and the watch with it.
+func (d *dirWatch) drop(wd int32) { _, _ = unix.InotifyRmWatch(d.fd, uint32(wd)) }
+
+// quiet leaves of a watch what tells that the directory goes.
+func (d *dirWatch) quiet(wd int32, dir string) {
+	now, err := unix.InotifyAddWatch(d.fd, dir, selfMask)
+	if err == nil && int32(now) != wd { // another directory by now: the end of the first one is told
+		d.drop(int32(now))
+	}
 }
 
 // followPattern watches a directory before it looks what is in it, so that
@@ -59,8 +87,8 @@ func (d *dirWatch) followPattern(p pattern) error {
 	if err != nil || !there {
 		return err
 	}
-	ok, err := d.add(p.dir, func(name string) bool { _, ok := p.match(name); return ok })
-	if err != nil || !ok || p.rest == "" {
+	w, err := d.add(p.dir, func(name string) bool { _, ok := p.match(name); return ok })
+	if w == nil || p.rest == "" {
 		return err
 	}
 	entries, _ := os.ReadDir(p.dir) // it may have gone again: its parent tells
@@ -96,30 +124,38 @@ func (d *dirWatch) descend(dir string, parts []string) (there bool, err error) {
 		if part == "" {
 			continue
 		}
-		ok, err := d.add(dir, is(part))
-		if err != nil || !ok {
+		w, err := d.add(dir, is(part))
+		if w == nil {
 			return false, err
 		}
 		dir = filepath.Join(dir, part)
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return false, nil
+		}
+		w.passed++
 	}
-	st, err := os.Stat(dir)
-	return err == nil && st.IsDir(), nil
+	return true, nil
 }
 
-// add watches one directory; ok is false when it is not there.
-func (d *dirWatch) add(dir string, matters func(string) bool) (ok bool, err error) {
+// add watches one directory; nil when it is not there.
+func (d *dirWatch) add(dir string, matters func(string) bool) (*dirWant, error) {
 	wd, err := unix.InotifyAddWatch(d.fd, dir, dirMask)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return false, nil
+		return nil, nil
 	case errors.Is(err, unix.ENOSPC):
-		return false, vmnetd.Errorf(vmnetd.ErrFailed, "cannot watch %s for VMs: the limit of inotify watches is reached: %w", dir, err).
+		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot watch %s for VMs: the limit of inotify watches is reached: %w", dir, err).
 			WithNext("sysctl fs.inotify.max_user_watches=65536")
 	case err != nil:
-		return false, fmt.Errorf("cannot watch %s for VMs: %w", dir, err)
+		return nil, fmt.Errorf("cannot watch %s for VMs: %w", dir, err)
 	}
-	d.wanted[int32(wd)] = append(d.wanted[int32(wd)], matters)
-	return true, nil
+	w := d.wanted[int32(wd)]
+	if w == nil {
+		w = &dirWant{dir: dir}
+		d.wanted[int32(wd)] = w
+	}
+	w.matters = append(w.matters, matters)
+	return w, nil
 }
 
 // dirEvent is one event of inotify(7).
@@ -153,16 +189,11 @@ func parseDirEvents(b []byte) []dirEvent {
 	return events
 }
 
-// matters says whether an event can have to do with a VM. /run is a busy
-// place, and most of it is none of our business.
+// matters says whether an event can have to do with a VM.
 func (d *dirWatch) matters(ev dirEvent) bool {
 	if ev.mask&(unix.IN_Q_OVERFLOW|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT) != 0 {
 		return true
 	}
-	for _, wanted := range d.wanted[ev.wd] {
-		if wanted(ev.name) {
-			return true
-		}
-	}
-	return false
+	w := d.wanted[ev.wd]
+	return w != nil && slices.ContainsFunc(w.matters, func(wanted func(string) bool) bool { return wanted(ev.name) })
 }

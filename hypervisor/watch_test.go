@@ -242,3 +242,35 @@ func TestRunIgnoresWhatHasNothingToDoWithVMs(t *testing.T) {
 		}
 	}
 }
+
+func TestParentFoldersOfAFolderThatIsThereAreNotListenedTo(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "run", "qmp")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDirWatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	patterns, err := parsePatterns([]string{dir + "/{vm}.sock"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.follow(patterns); err != nil {
+		t.Fatal(err)
+	}
+	for _, noise := range []string{filepath.Join(top, "x"), filepath.Join(top, "run", "x")} {
+		if err := os.WriteFile(noise, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(top, "run"), filepath.Join(top, "ran")); err != nil {
+		t.Fatal(err)
+	}
+	events, err := d.read(make([]byte, 4096))
+	if err != nil || len(events) == 0 || events[0].mask&unix.IN_MOVE_SELF == 0 || !d.matters(events[0]) {
+		t.Errorf("heard %+v, %v; want only that the folder has moved", events, err)
+	}
+}
