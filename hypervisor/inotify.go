@@ -129,12 +129,17 @@ func (d *dirWatch) descend(dir string, parts []string) (there bool, err error) {
 			return false, err
 		}
 		dir = filepath.Join(dir, part)
-		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		if !isDir(dir) {
 			return false, nil
 		}
 		w.passed++
 	}
 	return true, nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // add watches one directory; nil when it is not there.
