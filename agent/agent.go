@@ -50,6 +50,9 @@ type Agent struct {
 	owners  owners
 	subs    subscribers
 
+	reloading sync.Mutex // one Reload at a time: what runs is what was accepted last
+	looking   sync.Mutex // one look at the uplinks at a time: the later one has the last word
+
 	mu       sync.Mutex // guards what follows; never held across a call into the world
 	cfg      Config
 	cfgErr   error // what is wrong with the files of the operator, nil when they are what runs
@@ -172,7 +175,8 @@ func (a *Agent) loadConfig() error {
 	if candidateErr != nil {
 		a.o.Log.Error("configuration is not in force: what was accepted last runs on", "err", candidateErr)
 	}
-	return a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
+	a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
+	return a.o.Hypervisor.SetPatterns(accepted.Sockets)
 }
 
 func (a *Agent) accept(cfg Config) (Config, error) {
@@ -180,23 +184,24 @@ func (a *Agent) accept(cfg Config) (Config, error) {
 	return cfg, a.o.Config.Accept(cfg)
 }
 
-func (a *Agent) use(cfg Config, wrong error, edited bool) error {
-	if err := a.o.Hypervisor.SetPatterns(cfg.Sockets); err != nil {
-		return err
-	}
+func (a *Agent) use(cfg Config, wrong error, edited bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.cfg, a.cfgErr, a.edited = cfg, wrong, edited
-	return nil
 }
 
 // Reload puts what the operator has written in force. Running NICs stay as
-// they are; a NIC that the new rules would make otherwise says so.
+// they are; a NIC that the new rules would make otherwise says so. One that
+// comes during the start waits for its end.
 func (a *Agent) Reload(ctx context.Context) error {
-	cfg, err := a.o.Config.Candidate()
-	if err == nil {
-		cfg, err = a.accept(cfg)
+	select {
+	case <-a.ready:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	cfg, err := a.acceptCandidate()
 	if err != nil {
 		a.mu.Lock()
 		a.cfgErr = err
@@ -204,9 +209,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		a.o.Log.Error("reload: the configuration stays as it was", "err", err)
 		return err
 	}
-	if err := a.use(cfg, nil, false); err != nil {
-		return err
-	}
+	a.use(cfg, nil, false)
 	a.event(vmnetd.Event{Event: "reloaded", Text: "configuration accepted from " + a.o.Config.Name()})
 	a.refreshUplinks(ctx)
 	for _, r := range a.store.of("") {
@@ -218,6 +221,23 @@ func (a *Agent) Reload(ctx context.Context) error {
 	return nil
 }
 
+// acceptCandidate accepts nothing that cannot be put in force: every start would
+// fail on it.
+func (a *Agent) acceptCandidate() (Config, error) {
+	cfg, err := a.o.Config.Candidate()
+	if err != nil {
+		return cfg, err
+	}
+	if err := a.o.Hypervisor.SetPatterns(cfg.Sockets); err != nil {
+		return cfg, err
+	}
+	cfg, err = a.accept(cfg)
+	if err != nil {
+		err = errors.Join(err, a.o.Hypervisor.SetPatterns(a.config().Sockets))
+	}
+	return cfg, err
+}
+
 func (a *Agent) config() Config {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -227,20 +247,23 @@ func (a *Agent) config() Config {
 // markStale notes at a NIC what the present rules would give it.
 func (a *Agent) markStale(ctx context.Context, k key) {
 	r, ok := a.store.get(k)
-	if !ok || r.Phase != vmnetd.Attached {
+	if !ok || !r.decided() || r.Phase == vmnetd.Detaching {
 		return
 	}
 	req := r.Request
 	req.ID = r.ID
+	was := r.Stale
 	r.Stale = ""
-	switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, VCPUs: r.Queues}); {
+	switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, UUID: r.UUID, VCPUs: r.Queues}); {
 	case err != nil:
 		r.Stale = "pending: next start: " + err.Error()
 	case differs(d, r):
 		r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
 	}
-	a.store.note(r)
-	a.changed(r)
+	if r.Stale != was {
+		a.store.note(r)
+		a.changed(r)
+	}
 }
 
 func differs(d policy.Decision, r record) bool {

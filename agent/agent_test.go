@@ -149,6 +149,8 @@ func (s *told) take(c Change) {
 		delete(s.attachments, c.Attachment.FullName())
 	case c.Attachment != nil:
 		s.attachments[c.Attachment.FullName()] = *c.Attachment
+	case c.Uplink != nil && c.Gone:
+		delete(s.uplinks, c.Uplink.Name)
 	case c.Uplink != nil:
 		s.uplinks[c.Uplink.Name] = *c.Uplink
 	case c.Event != nil:

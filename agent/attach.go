@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,8 +88,11 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 	if there {
 		return a.settled(ctx, r, vm)
 	}
-	r, err = a.intend(ctx, req, vm)
+	d, err := a.granted(ctx, req, vm)
 	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	if r, err = a.intend(ctx, d, req, vm); err != nil {
 		return vmnetd.Attachment{}, err
 	}
 	if r, err = a.converge(ctx, r, vm); err != nil {
@@ -170,7 +172,11 @@ func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
 	differ("network", req.Network, att.Network)
 	differ("uplink", req.Uplink, att.Uplink)
 	differ("mode", string(req.Mode), string(att.Mode))
-	differ("MAC", strings.ToLower(req.MAC), att.MAC)
+	mac := req.MAC
+	if parsed, err := vmnetd.ParseMAC(mac); err == nil {
+		mac = parsed.String()
+	}
+	differ("MAC", mac, att.MAC)
 	if req.Queues != 0 && req.Queues != att.Queues {
 		list = append(list, fmt.Sprintf("%d queues, not %d", att.Queues, req.Queues))
 	}
@@ -191,13 +197,8 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd
 	return a.shown(r), nil
 }
 
-// intend decides and writes the intent down; on an error nothing is.
-func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (record, error) {
-	d, err := a.decide(ctx, req, vm)
-	if err != nil {
-		a.event(vmnetd.Event{Event: refusal(err), VM: req.VM, ID: req.ID, Uplink: req.Uplink, Text: err.Error()})
-		return record{}, err
-	}
+// intend writes down what was decided; on an error nothing is.
+func (a *Agent) intend(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM) (record, error) {
 	if err := a.o.FP.Hit(failpoint.AttachDecided); err != nil {
 		return record{}, err
 	}
@@ -211,14 +212,6 @@ func (a *Agent) intend(ctx context.Context, req vmnetd.Request, vm hypervisor.VM
 	}
 	a.changed(r)
 	return r, nil
-}
-
-// refusal is the event that tells of a decision against a request.
-func refusal(err error) string {
-	if errors.Is(err, vmnetd.ErrDenied) {
-		return "denied"
-	}
-	return "refused"
 }
 
 // write stores an intent; when that fails the file is made not to have it.
@@ -242,7 +235,7 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 			VHostReason: "not handed over yet", Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
 			Rule: where(d.RuleAt), Reasons: slices.Concat([]string{}, d.Reasons),
 		},
-		Request: req, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr,
+		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr,
 	}
 	if d.Second {
 		r.Note = "on " + d.Uplink + ", not on the network's first choice of uplink"

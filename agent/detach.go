@@ -84,6 +84,9 @@ func listed(records []record) string {
 // stops it then, a guest that does not let go above all, leaves it detaching,
 // with the reason as its problem, and is tried again until it is done.
 func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
+	if !r.decided() {
+		return a.renounce(ctx, r)
+	}
 	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
 	line, listed := a.wants(r.key())
 	if listed {
@@ -107,6 +110,18 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 		return r, nil
 	}
 	r.Problem = ""
+	return r, nil
+}
+
+// renounce lets go of a listed NIC that could not be had.
+func (a *Agent) renounce(ctx context.Context, r record) (record, error) {
+	a.store.hold(r.key(), a.runOf(ctx, r))
+	err := a.unwish(r)
+	if err != nil {
+		a.store.release(r.key())
+		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is not wanted any more: %w", r.FullName(), err)
+	}
+	r.Phase, r.Problem = vmnetd.Detaching, ""
 	return r, nil
 }
 

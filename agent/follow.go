@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -58,13 +57,11 @@ func (a *Agent) follow(ctx context.Context) error {
 func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 	uplinks := false
 	for index := range indexes {
-		r, ours := a.store.byIfindex(index)
-		if !ours {
-			link, ok := a.o.Links.ByIndex(index)
-			uplinks = uplinks || !ok || index == 0 || !strings.HasPrefix(link.Name, vmnetd.IfnamePrefix)
+		if r, ours := a.store.byIfindex(index); ours {
+			a.deviceChanged(ctx, r)
 			continue
 		}
-		a.deviceChanged(ctx, r)
+		uplinks = uplinks || a.mattersToUplinks(index)
 	}
 	if uplinks {
 		a.refreshUplinks(ctx)
@@ -76,57 +73,102 @@ func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 	}
 }
 
+// mattersToUplinks says whether a link that is no attachment's device is, or may
+// have become, an uplink.
+func (a *Agent) mattersToUplinks(index int) bool {
+	if index <= 0 {
+		return true
+	}
+	link, ok := a.o.Links.ByIndex(index)
+	if ok {
+		return !strings.HasPrefix(link.Name, vmnetd.IfnamePrefix)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, u := range a.uplinks {
+		if u.Ifindex == index {
+			return true
+		}
+	}
+	return false
+}
+
 // deviceChanged shows a device's link, and has a device that is not as it was
 // left looked at. It writes nothing: records change in their VM's turn only.
 func (a *Agent) deviceChanged(ctx context.Context, r record) {
 	a.changed(r)
-	if r.Phase == vmnetd.Attached && !a.sound(ctx, r) { // asked afresh: the mirror may lag behind what we did ourselves
+	_, there := a.o.Links.ByIndex(r.Ifindex)
+	switch {
+	case r.Phase == vmnetd.Detaching:
+	case !there, r.Phase == vmnetd.Attached && !a.sound(ctx, r): // asked afresh: the mirror may lag behind what we did ourselves
 		a.lookAgain(r.VM)
 	}
 }
 
+// anyUplink is the index of no link: the uplinks alone are looked at.
+const anyUplink = -1
+
 // refreshUplinks looks at every declared uplink, and at the attachments that
 // wait for one that has come back.
 func (a *Agent) refreshUplinks(ctx context.Context) {
-	seen := map[string]vmnetd.UplinkState{}
-	for _, spec := range a.config().Uplinks {
-		state, err := a.o.Uplinks.State(ctx, spec)
-		if err != nil {
-			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
-			time.AfterFunc(a.o.Backoff, func() { a.wake.set(0) })
-			continue
-		}
-		u := uplinkState(spec, state)
-		u.Problem = cmp.Or(a.usurped(u), u.Problem)
-		seen[spec.Name] = u
-	}
+	a.looking.Lock()
+	defer a.looking.Unlock()
 	a.mu.Lock()
 	old := a.uplinks
+	a.mu.Unlock()
+	seen := map[string]vmnetd.UplinkState{}
+	for _, spec := range a.config().Uplinks {
+		seen[spec.Name] = a.lookAtUplink(ctx, spec, old[spec.Name])
+	}
+	a.mu.Lock()
 	a.uplinks = seen
 	a.mu.Unlock()
 	for name, now := range seen {
-		if was, known := old[name]; !known || was != now {
+		if was := old[name]; was != now {
 			a.uplinkChanged(was, now)
+		}
+	}
+	for name, was := range old {
+		if _, declared := seen[name]; !declared {
+			a.publish(Change{Uplink: &was, Gone: true})
 		}
 	}
 }
 
+// lookAtUplink is the uplink as it is now; one that cannot be asked for is as it
+// was, and looked at again.
+func (a *Agent) lookAtUplink(ctx context.Context, spec uplink.Spec, was vmnetd.UplinkState) vmnetd.UplinkState {
+	retry := key{id: spec.Name} // of no VM
+	state, err := a.o.Uplinks.State(ctx, spec)
+	if err != nil {
+		a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
+		a.retries.later(retry, func() { a.wake.set(anyUplink) })
+		u := cmp.Or(was, uplinkState(spec, state))
+		u.Problem = "its state is not known: " + err.Error()
+		return u
+	}
+	a.retries.done(retry)
+	u := uplinkState(spec, state)
+	u.Problem = cmp.Or(a.usurped(u), u.Problem)
+	return u
+}
+
 func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
-	a.publish(Change{Uplink: &now})
-	if was.MTU != now.MTU && was.Name != "" {
-		a.lookAtGuests(now.Name)
-	}
-	if was.State == now.State && was.Ifindex == now.Ifindex {
-		return
-	}
-	if was.Name != "" || now.State != "up" { // at the start only what is wrong is news
+	shown := now
+	shown.Guests = a.guests()[now.Name]
+	a.publish(Change{Uplink: &shown})
+	known, changed := was.Name != "", was.State != now.State || was.Ifindex != now.Ifindex
+	if changed && (known || now.State != "up") { // at the start only what is wrong is news
 		a.event(vmnetd.Event{Event: "uplink-" + now.State, Uplink: now.Name, Text: strings.TrimSpace(now.Name + " is " + now.State + ". " + now.Problem)})
 	}
-	if now.Ifindex == 0 {
-		return
+	if !known || now.Ifindex == 0 {
+		return // who looks at it for the first time looks at every attachment
 	}
-	for _, r := range a.store.of("") {
-		if r.Phase == vmnetd.Broken || r.Phase == vmnetd.Pending {
+	if was.MTU != now.MTU || was.Ifindex != now.Ifindex {
+		a.lookAtGuests(now.Name) // also what does not say yet that it waits for the uplink
+	}
+	if changed {
+		for _, r := range a.store.unsettled() {
 			a.lookAgain(r.VM)
 		}
 	}

@@ -112,7 +112,12 @@ func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachm
 		return vmnetd.Attachment{}, nil, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there already (%s, %s): its queues cannot be opened a second time", r.FullName(), r.Phase, r.Via).
 			WithNext(strings.Join([]string{"vmnetd detach", r.VM, "--id", r.ID}, " ") + ", or take another --id")
 	}
-	r, err := a.intend(ctx, req, hypervisor.VM{Name: req.VM, Via: req.Via})
+	vm := hypervisor.VM{Name: req.VM, Via: req.Via}
+	d, err := a.granted(ctx, req, vm)
+	if err != nil {
+		return vmnetd.Attachment{}, nil, err
+	}
+	r, err := a.intend(ctx, d, req, vm)
 	if err != nil {
 		return vmnetd.Attachment{}, nil, err
 	}

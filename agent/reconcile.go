@@ -67,6 +67,8 @@ func (a *Agent) reconcile(ctx context.Context, name string) {
 	for _, r := range a.store.of(name) {
 		if r.decided() {
 			a.look(ctx, r)
+		} else if _, listed := a.wants(r.key()); !listed {
+			_ = a.unwish(r)
 		}
 	}
 	a.wish(ctx, name)
@@ -208,29 +210,35 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 	}
 	if errors.Is(findErr, vmnetd.ErrNotFound) {
 		if there { // the VM has ended before its NIC could be made
-			_ = a.store.drop(k)
-			a.retries.done(k)
-			a.changed(r)
+			_ = a.unwish(r)
 		}
 		return
 	}
-	err := findErr
-	if err == nil {
-		r, err = a.intend(ctx, req, vm)
-	}
-	if err == nil {
-		_, _ = a.repair(ctx, r, vm) // noted in the record
+	if findErr != nil {
+		a.wishPending(req, vm, findErr)
 		return
 	}
-	a.wishPending(req, vm, err)
+	d, err := a.decide(ctx, req, vm)
+	if err != nil && r.Problem != err.Error() {
+		a.refused(req, err) // once, not at each look
+	}
+	if err == nil {
+		r, err = a.intend(ctx, d, req, vm)
+	}
+	if err != nil {
+		a.wishPending(req, vm, err)
+		return
+	}
+	_, _ = a.repair(ctx, r, vm) // noted in the record
 }
 
-// wishPending shows a NIC that vms: lists and that cannot be had now.
-func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, err error) {
+// wishPending shows a NIC that vms: lists and that cannot be had now. What is
+// denied stays so until the configuration changes, or the VM.
+func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, why error) {
 	r := record{
 		Attachment: vmnetd.Attachment{
 			VM: req.VM, ID: req.ID, Network: req.Network, Via: vm.Via, Phase: vmnetd.Pending, Link: "down",
-			Problem: err.Error(), IPs: []string{}, Reasons: []string{},
+			Problem: why.Error(), IPs: []string{}, Reasons: []string{},
 		},
 		Request: req, Instance: vm.Instance,
 	}
@@ -240,9 +248,21 @@ func (a *Agent) wishPending(req vmnetd.Request, vm hypervisor.VM, err error) {
 		}
 		a.changed(r)
 	}
-	if !errors.Is(err, vmnetd.ErrDenied) {
+	if !errors.Is(why, vmnetd.ErrDenied) {
 		a.lookLater(r.key())
 	}
+}
+
+// unwish forgets a listed NIC that never was.
+func (a *Agent) unwish(r record) error {
+	if err := a.store.drop(r.key()); err != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+		a.lookLater(r.key())
+		return err
+	}
+	a.retries.done(r.key())
+	a.changed(r)
+	return nil
 }
 
 // sweep looks, once at the start, at every device of ours in the kernel that no

@@ -18,6 +18,7 @@ type key struct{ vm, id string }
 type record struct {
 	vmnetd.Attachment
 	Request  vmnetd.Request `json:"request"`              // what was asked for
+	UUID     string         `json:"uuid,omitempty"`       // of the VM, for rules that name it
 	Instance string         `json:"instance,omitempty"`   // the run of the VM it was made for
 	Handed   int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
 	Bus      string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place

@@ -124,10 +124,7 @@ func (a *Agent) List(vm string) []vmnetd.Attachment {
 
 // Uplinks implements API.
 func (a *Agent) Uplinks() []vmnetd.UplinkState {
-	guests := map[string]int{}
-	for _, r := range a.store.of("") {
-		guests[r.Uplink]++
-	}
+	guests := a.guests()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	list := []vmnetd.UplinkState{}
@@ -138,6 +135,15 @@ func (a *Agent) Uplinks() []vmnetd.UplinkState {
 		}
 	}
 	return list
+}
+
+// guests counts the attachments on each uplink.
+func (a *Agent) guests() map[string]int {
+	n := map[string]int{}
+	for _, r := range a.store.of("") {
+		n[r.Uplink]++
+	}
+	return n
 }
 
 // VMs implements API.
