@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 )
@@ -64,8 +65,10 @@ func (q *QMP) socketCheck(ctx context.Context, name, path string) vmnetd.Check {
 	switch {
 	case err == nil:
 		c.Text = fmt.Sprintf("%s answers: QEMU %s%s", path, version, ofPID(vm.PID))
-	case errors.Is(err, vmnetd.ErrNotFound):
+	case errors.Is(err, unix.ECONNREFUSED): // nobody has it open, so no VM loses it
 		c.Level, c.Text, c.Do = vmnetd.LevelWarn, err.Error(), "if the VM has ended, remove the socket: rm "+path
+	case errors.Is(err, vmnetd.ErrNotFound):
+		c.Level, c.Text, c.Do = vmnetd.LevelWarn, err.Error(), vmnetd.NextOf(err)
 	default:
 		c.Level, c.Text, c.Do = vmnetd.LevelFail, strings.TrimSuffix(err.Error(), "."), vmnetd.NextOf(err)
 	}

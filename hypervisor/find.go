@@ -83,6 +83,7 @@ func (q *QMP) find(ctx context.Context, name, via string, recall func(name, path
 		return VM{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no VM %s: no socket patterns are configured", vmnetd.Printable(name)).
 			WithNext("add to the configuration: hypervisors: {qmp: {sockets: [/run/vmnetd/qmp/{vm}.sock]}}")
 	}
+	next := "start QEMU with -qmp unix:" + paths[0] + ",server=on,wait=off"
 	var tried []string
 	for _, path := range paths {
 		if vm, ok := recall(name, path); ok {
@@ -97,9 +98,11 @@ func (q *QMP) find(ctx context.Context, name, via string, recall func(name, path
 			return VM{}, err
 		}
 		tried = append(tried, err.Error())
+		if knows := vmnetd.NextOf(err); knows != "" { // a VM of another name is there
+			next = knows
+		}
 	}
-	return VM{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no VM %s: %s", vmnetd.Printable(name), strings.Join(tried, "; ")).
-		WithNext("start QEMU with -qmp unix:" + paths[0] + ",server=on,wait=off")
+	return VM{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no VM %s: %s", vmnetd.Printable(name), strings.Join(tried, "; ")).WithNext(next)
 }
 
 func (q *QMP) candidates(name, explicit string) []string {
@@ -166,7 +169,8 @@ func (l *link) describe(ctx context.Context) (VM, error) {
 		}
 	}
 	if who.name != "" && who.name != l.vm && l.args.ID != l.vm {
-		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.name), vmnetd.Printable(l.vm))
+		return vm, vmnetd.Errorf(vmnetd.ErrNotFound, "the VM behind %s calls itself %s, not %s", l.path, vmnetd.Printable(who.name), vmnetd.Printable(l.vm)).
+			WithNext(fmt.Sprintf("use that name (vmnetd attach %s), or start this QEMU with -name %s", vmnetd.Printable(who.name), vmnetd.Printable(l.vm)))
 	}
 	if strings.Trim(who.uuid, "0-") != "" {
 		vm.UUID = who.uuid
@@ -183,7 +187,7 @@ func (q *QMP) explain(l *link, err error) error {
 	case errors.As(err, &told):
 		return err
 	case errors.Is(err, errNoReply) && l.pid != 0 && stopped(l.pid):
-		return frozen(l)
+		return frozen(l, l.pid)
 	case errors.Is(err, errNoReply):
 		return vmnetd.Errorf(vmnetd.ErrFailed, "VM %s: %w; QEMU is frozen or overloaded", name, err).
 			WithNext("see whether the QEMU behind " + l.path + " still runs")

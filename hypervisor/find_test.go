@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
@@ -81,6 +83,43 @@ func TestFindRefusesASocketOfAnotherVM(t *testing.T) {
 	_, err = q.Find(t.Context(), "somebody", "")
 	if !errors.Is(err, vmnetd.ErrNotFound) || !strings.Contains(err.Error(), "calls itself "+guest.Name) {
 		t.Errorf("Find by pattern = %v", err)
+	}
+	next := "use that name (vmnetd attach " + guest.Name + "), or start this QEMU with -name somebody"
+	if got := vmnetd.NextOf(err); got != next {
+		t.Errorf("next = %q, want %q", got, next)
+	}
+	checks := q.Doctor(t.Context())
+	if last := checks[len(checks)-1]; last.Level != vmnetd.LevelWarn || last.Do != next {
+		t.Errorf("Doctor = %+v, want no advice to remove the socket of a VM that runs", last)
+	}
+}
+
+func TestStoppedQEMUIsNamedToEveryCaller(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before bool // it was found before it was stopped
+	}{{"known", true}, {"never seen", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			q, dir := newQMP(t, hastily)
+			guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
+			if c.before {
+				find(t, q, guest.Name)
+			}
+			if err := unix.Kill(guest.PID, unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Kill(guest.PID, unix.SIGCONT) })
+			next := fmt.Sprintf("let it go on: kill -CONT %d", guest.PID)
+			for i := range 4 { // from the third on listen(2)'s queue is full
+				if _, err := q.Ask(t.Context(), guest.Name, ""); vmnetd.NextOf(err) != next {
+					t.Errorf("call %d: %v, next %q", i, err, vmnetd.NextOf(err))
+				}
+			}
+			checks := q.Doctor(t.Context())
+			if last := checks[len(checks)-1]; last.Do != next {
+				t.Errorf("Doctor = %+v", last)
+			}
+		})
 	}
 }
 
@@ -271,7 +310,7 @@ func TestBusySocketNamesWhoHoldsIt(t *testing.T) {
 		}
 	})
 	checks := q.Doctor(t.Context())
-	if last := checks[len(checks)-1]; last.Level != vmnetd.LevelFail || !strings.Contains(last.Text, "is held by process") {
+	if last := checks[len(checks)-1]; last.Level != vmnetd.LevelFail || !strings.Contains(last.Text, "is held by process") || strings.Contains(last.Text, "tried for") {
 		t.Errorf("Doctor = %+v", checks)
 	}
 }

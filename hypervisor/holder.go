@@ -31,7 +31,7 @@ var errNoHolder = errors.New("who holds it could not be found")
 // serves. SO_PEERCRED cannot tell, it is asked from the client's side; sock_diag
 // lists, for each accepted socket, the node it was accepted on and its peer.
 func findHolder(n *node) (holder, error) {
-	peers, err := clientsOf(n)
+	peers, err := boundTo(n, tcpEstablished, clientOf)
 	if err != nil {
 		return holder{}, fmt.Errorf("%w: %w", errNoHolder, err)
 	}
@@ -41,6 +41,17 @@ func findHolder(n *node) (holder, error) {
 		}
 	}
 	return holder{}, errNoHolder
+}
+
+// findListener finds the process that listens on the node, 0 when it sees none.
+func findListener(n *node) int {
+	listening, _ := boundTo(n, tcpListen, listenerOf)
+	for _, ino := range listening {
+		if pid := ownerOf(ino); pid != 0 && pid != os.Getpid() {
+			return pid
+		}
+	}
+	return 0
 }
 
 // Constants of include/uapi/linux/unix_diag.h and sock_diag.h.
@@ -53,11 +64,15 @@ const (
 	attrVFS          = 1
 	attrPeer         = 2
 	tcpEstablished   = 1
+	tcpListen        = 10
 	diagMsgLen       = 16
 )
 
-// clientsOf lists the inodes of the sockets connected to the node.
-func clientsOf(n *node) ([]uint32, error) {
+// reading takes the inode that is wanted out of one answer about a socket.
+type reading func(body []byte, n *node) (ino uint32, ok bool)
+
+// boundTo lists inodes of the sockets in a state that are bound to the node.
+func boundTo(n *node, state uint8, read reading) ([]uint32, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, err
@@ -66,10 +81,10 @@ func clientsOf(n *node) ([]uint32, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return nil, err
 	}
-	if err := unix.Sendto(fd, diagRequest(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, diagRequest(state), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
 	}
-	var peers []uint32
+	var all []uint32
 	buf := make([]byte, 64<<10)
 	for {
 		size, _, err := unix.Recvfrom(fd, buf, 0)
@@ -79,16 +94,16 @@ func clientsOf(n *node) ([]uint32, error) {
 		if err != nil {
 			return nil, err
 		}
-		more, found, err := readDiag(buf[:size], n)
-		peers = append(peers, found...)
+		more, found, err := readDiag(buf[:size], n, read)
+		all = append(all, found...)
 		if err != nil || !more {
-			return peers, err
+			return all, err
 		}
 	}
 }
 
 // diagRequest is struct nlmsghdr and struct unix_diag_req.
-func diagRequest() []byte {
+func diagRequest(state uint8) []byte {
 	b := make([]byte, unix.SizeofNlMsghdr+24)
 	ne := binary.NativeEndian
 	ne.PutUint32(b[0:], uint32(len(b)))
@@ -96,50 +111,65 @@ func diagRequest() []byte {
 	ne.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	req := b[unix.SizeofNlMsghdr:]
 	req[0] = unix.AF_UNIX
-	ne.PutUint32(req[4:], 1<<tcpEstablished)
+	ne.PutUint32(req[4:], 1<<state)
 	ne.PutUint32(req[12:], showName|showVFS|showPeer)
 	return b
 }
 
 // readDiag reads one datagram of the dump.
-func readDiag(b []byte, n *node) (more bool, peers []uint32, err error) {
+func readDiag(b []byte, n *node, read reading) (more bool, found []uint32, err error) {
 	ne := binary.NativeEndian
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(ne.Uint32(b))
 		if size < unix.SizeofNlMsghdr || size > len(b) {
-			return false, peers, errors.New("sock_diag sent a message of an impossible length")
+			return false, found, errors.New("sock_diag sent a message of an impossible length")
 		}
 		body := b[unix.SizeofNlMsghdr:size]
 		switch kind := ne.Uint16(b[4:]); {
 		case kind == unix.NLMSG_DONE:
-			return false, peers, nil
+			return false, found, nil
 		case kind == unix.NLMSG_ERROR && len(body) >= 4:
-			return false, peers, unix.Errno(-int32(ne.Uint32(body)))
+			return false, found, unix.Errno(-int32(ne.Uint32(body)))
 		case kind == sockDiagByFamily && len(body) >= diagMsgLen:
-			if peer, ok := clientOf(body, n); ok {
-				peers = append(peers, peer)
+			if ino, ok := read(body, n); ok {
+				found = append(found, ino)
 			}
 		}
 		b = b[min(align4(size), len(b)):]
 	}
-	return true, peers, nil
+	return true, found, nil
 }
 
-// clientOf reads struct unix_diag_msg and its attributes. An accepted socket
-// inherits the node it was accepted on; one that still waits in listen(2)'s
-// queue, such as ours, has no inode yet (net/unix/af_unix.c).
+// clientOf is the peer of a connection. An accepted socket inherits the node it
+// was accepted on; one that still waits in listen(2)'s queue, such as ours, has
+// no inode yet (net/unix/af_unix.c).
 func clientOf(body []byte, n *node) (peer uint32, ok bool) {
-	ne := binary.NativeEndian
-	accepted := ne.Uint32(body[4:]) != 0
-	attrs := diagAttrs(body[diagMsgLen:])
-	ours := string(attrs[attrName]) == n.path
-	if vfs := attrs[attrVFS]; len(vfs) >= 8 {
-		ours = ours || ne.Uint32(vfs) == uint32(n.stat.Ino) && ne.Uint32(vfs[4:]) == kernelDev(n.stat.Dev)
-	}
+	own, attrs := diagMessage(body)
 	if value := attrs[attrPeer]; len(value) >= 4 {
-		peer = ne.Uint32(value)
+		peer = binary.NativeEndian.Uint32(value)
 	}
-	return peer, ours && accepted && peer != 0
+	return peer, onNode(attrs, n) && own != 0 && peer != 0
+}
+
+// listenerOf is a listening socket itself.
+func listenerOf(body []byte, n *node) (own uint32, ok bool) {
+	own, attrs := diagMessage(body)
+	return own, onNode(attrs, n) && own != 0
+}
+
+// diagMessage reads struct unix_diag_msg: a socket's inode and attributes.
+func diagMessage(body []byte) (own uint32, attrs map[uint16][]byte) {
+	return binary.NativeEndian.Uint32(body[4:]), diagAttrs(body[diagMsgLen:])
+}
+
+// onNode says whether a socket is bound to the node.
+func onNode(attrs map[uint16][]byte, n *node) bool {
+	if string(attrs[attrName]) == n.path {
+		return true
+	}
+	ne := binary.NativeEndian
+	vfs := attrs[attrVFS]
+	return len(vfs) >= 8 && ne.Uint32(vfs) == uint32(n.stat.Ino) && ne.Uint32(vfs[4:]) == kernelDev(n.stat.Dev)
 }
 
 // diagAttrs reads struct nlattr's, by type.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -67,6 +68,10 @@ func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Pla
 		}
 		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(l.vm), name, strings.Join(names, ", "))
 	}
+	if addr != "" && buses[i].express && !inSlot0(addr) {
+		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "%s is a PCI Express port: it has slot 0 only", name).
+			WithNext("leave the slot out, or say 0x0")
+	}
 	if addr != "" {
 		return Place{Bus: name, Addr: addr}, nil // QEMU refuses a slot that is taken
 	}
@@ -75,6 +80,14 @@ func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Pla
 		err = vmnetd.Errorf(vmnetd.ErrBusy, "bus %s of VM %s has no free slot, or takes no hotplug", name, vmnetd.Printable(l.vm))
 	}
 	return place, err
+}
+
+// inSlot0 reads addr as QEMU does: hexadecimal, with 0x or not, the function
+// after a dot (hw/core/qdev-properties-system.c, set_pci_devfn).
+func inSlot0(addr string) bool {
+	slot, _, _ := strings.Cut(addr, ".")
+	n, err := strconv.ParseUint(strings.TrimPrefix(slot, "0x"), 16, 32)
+	return err == nil && n == 0
 }
 
 // buses lists what may take a device: the root of machine pc, then what is

@@ -138,11 +138,11 @@ func TestFailureAfterDeviceAddSaysThatTheGuestMustEject(t *testing.T) {
 func TestQEMUThatRefusesLeavesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*NIC){
 		"netdev_add": func(n *NIC) { n.Open = notTaps(2) },
-		"device_add": func(n *NIC) { n.Bus, n.Addr = "rp0", "0x20" }, // PCI has 32 slots
+		"device_add": func(n *NIC) { n.Bus, n.Addr = "rp1", "0x0" }, // it is taken
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, dir := newQMP(t, Limits{})
-			guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
+			guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 2, QMPDir: dir, Args: []string{"-device", "virtio-rng-pci,bus=rp1"}})
 			vm := find(t, q, guest.Name)
 			card := nic(t, "net0", 2)
 			spoil(&card)
@@ -301,6 +301,8 @@ func TestPlaceIsTheFirstFreeOneOrTheOneAskedFor(t *testing.T) {
 		{"pci.0 full, a bridge left", testkit.QEMUOptions{Machine: "pc", Args: append(bridged, fill("pci.0", 3, 31)...)}, "", "", Place{Bus: "br", Addr: "0x1"}, nil},
 		{"bus asked for", testkit.QEMUOptions{RootPorts: 3}, "rp2", "", Place{Bus: "rp2", Addr: "0x0"}, nil},
 		{"bus and slot asked for", testkit.QEMUOptions{Machine: "pc"}, "pci.0", "0x1d", Place{Bus: "pci.0", Addr: "0x1d"}, nil},
+		{"slot 0 of a port", testkit.QEMUOptions{RootPorts: 1}, "rp0", "00.0", Place{Bus: "rp0", Addr: "00.0"}, nil},
+		{"another slot of a port, where no guest looks", testkit.QEMUOptions{RootPorts: 1}, "rp0", "0x5", Place{}, vmnetd.ErrInvalid},
 		{"no such bus", testkit.QEMUOptions{RootPorts: 1}, "rp7", "", Place{}, vmnetd.ErrInvalid},
 		{"a taken port", testkit.QEMUOptions{RootPorts: 1, Args: []string{"-device", "virtio-rng-pci,bus=rp0"}}, "rp0", "", Place{}, vmnetd.ErrBusy},
 		{"a slot without a bus", testkit.QEMUOptions{RootPorts: 1}, "", "0x1", Place{}, vmnetd.ErrInvalid},

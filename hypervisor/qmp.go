@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -228,7 +229,7 @@ func (q *QMP) untilFree(ctx context.Context, l *link, n *node, p patience) error
 		if !busy {
 			return err
 		}
-		if err := q.whyBusy(l, n, time.Since(start) >= p.busy, time.Since(start)); err != nil {
+		if err := q.whyBusy(l, n, time.Since(start), p.busy); err != nil {
 			return err
 		}
 		if errors.Is(err, unix.EAGAIN) {
@@ -298,22 +299,48 @@ func (q *QMP) leaves(path string, id nodeID) {
 // whyBusy is the error that says who keeps us from being served; nil when it is
 // worth trying again. It looks while we wait: a holder that has left is not
 // found any more.
-func (q *QMP) whyBusy(l *link, n *node, last bool, tried time.Duration) error {
+func (q *QMP) whyBusy(l *link, n *node, tried, patience time.Duration) error {
 	h, err := findHolder(n)
-	switch {
-	case l.pid != 0 && stopped(l.pid):
-		return frozen(l)
-	case !last:
+	if pid := q.stoppedQEMU(l, n); pid != 0 {
+		return frozen(l, pid)
+	}
+	if tried < patience {
 		return nil
-	case err == nil:
-		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is held by %v, and QEMU serves one client at a time; tried for %v", l.path, h, tried.Round(time.Second/10)).
+	}
+	triedFor, within := "", ""
+	if patience > 0 {
+		round := tried.Round(time.Second / 10)
+		triedFor, within = fmt.Sprintf("; tried for %v", round), fmt.Sprintf(" within %v", round)
+	}
+	if err == nil {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is held by %v, and QEMU serves one client at a time%s", l.path, h, triedFor).
 			WithNext("let that program disconnect, or give QEMU a second -qmp socket")
 	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "nobody answers on %s within %v: another program holds it, or QEMU hangs (%w)", l.path, tried.Round(time.Second/10), err).
+	return vmnetd.Errorf(vmnetd.ErrBusy, "nobody answers on %s%s: another program holds it, or QEMU hangs (%w)", l.path, within, err).
 		WithNext("find who is connected with: ss -xp; or give QEMU a second -qmp socket")
 }
 
-func frozen(l *link) error {
-	return vmnetd.Errorf(vmnetd.ErrFailed, "QEMU of VM %s (process %d) is stopped and answers nothing: %w", vmnetd.Printable(l.vm), l.pid, errNoReply).
-		WithNext("let it go on: kill -CONT " + itoa(l.pid))
+// stoppedQEMU is the process that should serve us and cannot, because it is
+// stopped; 0 when there is none. Where listen(2)'s queue is full already, no
+// connection tells who it is: what is known from before does, or the kernel's
+// list of sockets.
+func (q *QMP) stoppedQEMU(l *link, n *node) int {
+	pids := []int{l.pid, l.listener}
+	if vm, ok := q.recall(l.vm, l.path); ok {
+		pids = append(pids, vm.PID)
+	}
+	if l.listener == 0 {
+		pids = append(pids, findListener(n))
+	}
+	for _, pid := range pids {
+		if pid != 0 && stopped(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func frozen(l *link, pid int) error {
+	return vmnetd.Errorf(vmnetd.ErrFailed, "QEMU of VM %s (process %d) is stopped and answers nothing: %w", vmnetd.Printable(l.vm), pid, errNoReply).
+		WithNext("let it go on: kill -CONT " + itoa(pid))
 }
