@@ -20,6 +20,7 @@ type Error struct {
 	Next string // what to do, "" when there is nothing to say
 
 	source string // the line, for the excerpt
+	main   string // the configuration's main file
 	cause  error
 }
 
@@ -66,6 +67,18 @@ func (es Errors) Unwrap() []error {
 		all[i] = e
 	}
 	return all
+}
+
+// As gives all of them as one error of vmnetd's, for who wants an error's class
+// and what to do next: that is no single mistake's.
+func (es Errors) As(target any) bool {
+	told, ok := target.(**vmnetd.Error)
+	if !ok || len(es) == 0 {
+		return false
+	}
+	*told = vmnetd.Errorf(vmnetd.ErrInvalid, "%s", es.Error()).
+		WithNext(fmt.Sprintf("mend them, then  vmnetd check %s && vmnetd reload", es[0].main))
+	return true
 }
 
 // Render writes err as `check` shows it: every mistake with its line, then how
@@ -121,6 +134,7 @@ const maxMistakes = 1000
 
 // problems collects mistakes while a configuration is read.
 type problems struct {
+	main string // the configuration's main file
 	list []*mistake
 }
 
@@ -167,7 +181,7 @@ func (p *problems) errors() error {
 		}
 		e := Error{
 			File: m.at.file.path, Line: m.at.line, Col: m.at.col,
-			Text: vmnetd.Printable(m.text), Next: vmnetd.Printable(m.next), source: m.at.file.line(m.at.line), cause: m.cause,
+			Text: vmnetd.Printable(m.text), Next: vmnetd.Printable(m.next), source: m.at.file.line(m.at.line), cause: m.cause, main: p.main,
 		}
 		id := fmt.Sprintf("%s:%d:%d %s", e.File, e.Line, e.Col, e.Text)
 		if !told[id] {

@@ -55,6 +55,9 @@ func load(files []*file, p *problems) (agent.Config, error) {
 		return agent.Config{}, err
 	}
 	b.warnWithheld()
+	if len(b.cfg.Policy.Rules) == 0 {
+		b.warnings = append(b.warnings, "there is no rule: every attach will be denied")
+	}
 	b.cfg.Warnings = b.warnings
 	return b.cfg, nil
 }

@@ -43,6 +43,9 @@ type rawFile struct {
 // in it.
 func loadRaw(raws []rawFile, p *problems) (agent.Config, error) {
 	files := make([]*file, len(raws))
+	if len(raws) > 0 {
+		p.main = raws[0].Path
+	}
 	for i, r := range raws {
 		files[i] = newFile(r.Path, r.Name, i, r.Content)
 	}
@@ -59,8 +62,8 @@ func loadRaw(raws []rawFile, p *problems) (agent.Config, error) {
 func readRaw(main, dropinDir string, p *problems) (raws []rawFile, notes []string, err error) {
 	content, err := readFile(main)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, vmnetd.Errorf(vmnetd.ErrInvalid, "there is no configuration: %w", err).
-			WithNext("write " + main + "; every key is explained in reference.yaml, and  vmnetd check  tells what is wrong with it")
+		return nil, nil, vmnetd.Errorf(vmnetd.ErrInvalid, "there is no configuration: %w", missing(main)).
+			WithNext("write it: man vmnetd.yaml")
 	}
 	raws = append(raws, rawFile{Path: main, Name: filepath.Base(main), Content: content})
 	addUnreadable(p, raws[0], 0, err)
@@ -76,9 +79,19 @@ func readRaw(main, dropinDir string, p *problems) (raws []rawFile, notes []strin
 	return raws, notes, nil
 }
 
+// missing is os.ErrNotExist in plain words.
+type missing string
+
+func (m missing) Error() string        { return vmnetd.Printable(string(m)) + " does not exist" }
+func (m missing) Is(target error) bool { return target == os.ErrNotExist }
+
 func addUnreadable(p *problems, r rawFile, order int, err error) {
 	if err != nil {
-		p.add(newFile(r.Path, r.Name, order, "").whole(), "cannot be read: %v", err).cause = err
+		m := p.add(newFile(r.Path, r.Name, order, "").whole(), "cannot be read: %v", err)
+		m.cause = err
+		if errors.Is(err, os.ErrPermission) {
+			m.next = "run it as root"
+		}
 	}
 }
 

@@ -165,7 +165,8 @@ func TestAcceptThatFailsLeavesTheOldOne(t *testing.T) {
 func TestNoConfigurationSaysWhatToDo(t *testing.T) {
 	s, dir := etc(t, "conf.d/a.yaml", "rules: []")
 	_, err := s.Candidate()
-	if !errors.Is(err, vmnetd.ErrInvalid) || !errors.Is(err, os.ErrNotExist) || !strings.Contains(vmnetd.NextOf(err), dir+"/vmnetd.yaml") {
+	if !errors.Is(err, vmnetd.ErrInvalid) || !errors.Is(err, os.ErrNotExist) ||
+		err.Error() != "there is no configuration: "+dir+"/vmnetd.yaml does not exist" || vmnetd.NextOf(err) != "write it: man vmnetd.yaml" {
 		t.Errorf("got %v, next %q", err, vmnetd.NextOf(err))
 	}
 }

@@ -228,6 +228,24 @@ func checkSocket(s string) error {
 		return invalid("socket pattern %q has '.', '..' or '//' in it, or ends with '/'", s).WithNext("write " + path.Clean(s))
 	case len(s)-len(vm)+1 > maxSunPath:
 		return invalid("socket pattern %q is too long: a unix socket's path takes %d bytes", s, maxSunPath)
+	case coversLibvirt(s):
+		return invalid("that is libvirt's own monitor: QEMU serves one client at a time on it, and libvirt is there").
+			WithNext("give the VM a second socket: <qemu:commandline>, -qmp unix:/run/vmnetd/qmp/NAME.sock,server=on,wait=off")
 	}
 	return nil
+}
+
+// coversLibvirt says whether a pattern reaches the monitors that libvirt makes
+// for itself: domain-ID-NAME/monitor.sock in its folder (libvirt,
+// src/qemu/qemu_domain.c and qemu_process.c). A pattern that ends with the
+// component of {vm} opens all that is beneath its folder.
+func coversLibvirt(pattern string) bool {
+	const folder, domain, monitor = "/var/lib/libvirt/qemu/", "/var/lib/libvirt/qemu/domain-", "monitor.sock"
+	before, after, _ := strings.Cut(pattern, "{vm}")
+	dir := before[:strings.LastIndexByte(before, '/')+1]
+	_, rest, deep := strings.Cut(after, "/")
+	if deep {
+		return dir == folder && rest == monitor
+	}
+	return strings.HasPrefix(domain, dir) || strings.HasPrefix(dir, domain)
 }
