@@ -78,16 +78,27 @@ func (c *choice) whyNotUplink(i int, t trial) string {
 
 func (c *choice) otherModes() []Rejected {
 	var not []Rejected
-	for _, name := range vmnetd.ModeNames() {
-		m := vmnetd.Mode(name)
+	for _, m := range c.modesInOrder() {
 		if m == c.d.Mode {
 			continue
 		}
 		if why := c.whyNotMode(m); why != "" {
-			not = append(not, Rejected{"mode " + name, why})
+			not = append(not, Rejected{"mode " + string(m), why})
 		}
 	}
 	return not
+}
+
+// modesInOrder is every mode: those allowed in the order in which they are
+// preferred, then the others.
+func (c *choice) modesInOrder() []vmnetd.Mode {
+	all := slices.Clone(c.grant.modes)
+	for _, name := range vmnetd.ModeNames() {
+		if m := vmnetd.Mode(name); !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // whyNotMode is empty where the uplinks' reasons say it already.
