@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"context"
+	"errors"
 	"os/user"
 	"slices"
 	"strconv"
@@ -58,8 +59,12 @@ func (g GroupAuthorizer) Authorize(_ context.Context, who Subject, what Action) 
 		return vmnetd.Errorf(vmnetd.ErrDenied, text, userName(who.UID), what, why).WithNext(joinGroup(name))
 	}
 	group, err := user.LookupGroup(name)
+	if unknown := user.UnknownGroupError(""); errors.As(err, &unknown) {
+		return vmnetd.Errorf(vmnetd.ErrDenied, "user %s may not do this (%s): not root, and this host has no group %s", userName(who.UID), what, name).
+			WithNext("run it as root, or make the group: groupadd --system " + name)
+	}
 	if err != nil {
-		return denied("not root, and no group "+name, err)
+		return denied("not root, and the members of group "+name+" are not known", err)
 	}
 	u, err := user.LookupId(strconv.FormatUint(uint64(who.UID), 10))
 	if err != nil {
