@@ -428,8 +428,8 @@ func TestAnErrorStillListsTheAlternatives(t *testing.T) {
 		{"network lan", "not asked for; rules.yaml:12 gives it: --network lan"},
 		{"network far", "not on this host; rules.yaml:12 gives it"},
 		{"network fw", "no rule gives it to 101/net0"},
-		{"mode bridge", "network storage (networks.yaml:3) does not allow it"},
 		{"mode vepa", "allowed; ask with --mode vepa"},
+		{"mode bridge", "network storage (networks.yaml:3) does not allow it"},
 		{"mode private", "network storage (networks.yaml:3) does not allow it"},
 		{"mode passthru", "only where the rule itself lists it, and rules.yaml:9 does not"},
 	}
