@@ -3,6 +3,10 @@ package tapdev
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +117,226 @@ func TestWhatTheSwitchReflectsReachesTheNeighbour(t *testing.T) {
 		if got := hears(t, far, all, b, far, mac(2), farMAC); got != c.broadcast {
 			t.Errorf("%s: b heard the reflected broadcast: %v, want %v", c.mode, got, c.broadcast)
 		}
+	}
+}
+
+// party is guests of different modes on one uplink, and who is outside.
+type party struct {
+	*lab
+	far    *testkit.Wire
+	farMAC net.HardwareAddr
+	wires  map[string]*testkit.Wire
+	macs   map[string]net.HardwareAddr
+	n      int // frames sent, which makes each one's text its own
+}
+
+func newParty(t *testing.T) *party {
+	t.Helper()
+	l := newLab(t, nil)
+	return &party{lab: l, far: l.out.OpenWire(t, "far0"), farMAC: l.out.Link(t, "far0").MAC, wires: map[string]*testkit.Wire{}, macs: map[string]net.HardwareAddr{}}
+}
+
+// join adds a guest.
+func (p *party) join(t *testing.T, name string, mode vmnetd.Mode) {
+	t.Helper()
+	s := p.spec(len(p.wires)+1, mode)
+	p.wires[name], _ = p.guest(t, s)
+	p.macs[name] = s.MAC
+}
+
+// joinHost adds the host's own stack, as it hears and speaks on the uplink.
+func (p *party) joinHost(t *testing.T) {
+	t.Helper()
+	p.wires["host"], p.macs["host"] = p.ns.OpenWire(t, "u0"), p.u0.MAC
+}
+
+// reached sends a frame and checks that exactly these hear it: each of them is
+// waited for. A broadcast from outside is sent behind it, which the kernel
+// queues behind what was broadcast before (macvlan_broadcast_enqueue); nobody
+// may have heard anything else when that comes, the frames before this one
+// included.
+func (p *party) reached(t *testing.T, what string, from *testkit.Wire, src, dst net.HardwareAddr, want ...string) {
+	t.Helper()
+	p.n++
+	text := fmt.Sprint(p.n, ": ", what)
+	from.Send(t, testkit.Frame{Dst: dst, Src: src, Text: text})
+	for _, name := range want {
+		before, heard := p.wires[name].Hear(t, text, testkit.Patience)
+		if !heard || len(before) > 0 {
+			t.Errorf("%s: %s heard it: %v, and before it %+v", what, name, heard, before)
+		}
+	}
+	marker := text + " was it"
+	p.far.Send(t, testkit.Frame{Dst: testkit.Broadcast, Src: p.farMAC, Text: marker})
+	for name, w := range p.wires {
+		before, heard := w.Hear(t, marker, testkit.Patience)
+		if !heard {
+			t.Fatalf("%s: %s did not hear the marker", what, name)
+		}
+		for _, f := range before {
+			t.Errorf("%s: %s heard %q", what, name, f.Text)
+		}
+	}
+}
+
+// silent makes sure that nothing comes after the last marker.
+func (p *party) silent(t *testing.T) {
+	t.Helper()
+	for name, w := range p.wires {
+		if late, _ := w.Hear(t, "silence", quiet); len(late) > 0 {
+			t.Errorf("%s heard %+v", name, late)
+		}
+	}
+}
+
+// leaves says what of the frames so far has left the host, in their order.
+func (p *party) leaves(t *testing.T, last string) (texts []string) {
+	t.Helper()
+	p.n++
+	text := fmt.Sprint(p.n, ": last")
+	p.wires[last].Send(t, testkit.Frame{Dst: p.farMAC, Src: p.macs[last], Text: text})
+	frames, heard := p.far.Hear(t, text, testkit.Patience)
+	if !heard {
+		t.Fatalf("the outside does not hear %s", last)
+	}
+	for _, f := range frames {
+		texts = append(texts, f.Text)
+	}
+	return texts
+}
+
+// TestModesMixOnOneUplink: each guest is heard as its own mode and the
+// listener's have it. Between two guests frames stay in the host only where
+// both are in bridge mode (drivers/net/macvlan.c, macvlan_queue_xmit); what a
+// switch reflects is a matter of the sender's mode (macvlan_multicast_rx).
+func TestModesMixOnOneUplink(t *testing.T) {
+	p := newParty(t)
+	modes := map[string]vmnetd.Mode{
+		"bridge1": vmnetd.Bridge, "bridge2": vmnetd.Bridge, "vepa1": vmnetd.VEPA, "vepa2": vmnetd.VEPA,
+		"private1": vmnetd.Private, "private2": vmnetd.Private,
+	}
+	names := slices.Sorted(maps.Keys(modes))
+	for _, name := range names {
+		p.join(t, name, modes[name])
+	}
+	wentOut := 0
+	for _, from := range names {
+		for _, to := range names {
+			if from == to {
+				continue
+			}
+			var direct []string
+			if modes[from] == vmnetd.Bridge && modes[to] == vmnetd.Bridge {
+				direct = []string{to}
+			} else {
+				wentOut++
+			}
+			p.reached(t, from+" to "+to, p.wires[from], p.macs[from], p.macs[to], direct...)
+			p.reached(t, from+" to "+to+", reflected", p.far, p.macs[from], p.macs[to], to)
+		}
+	}
+	if out := p.leaves(t, "vepa1"); len(out) != wentOut {
+		t.Errorf("%d frames left the host, want %d: %q", len(out), wentOut, out)
+	}
+	for from, hear := range map[string]struct{ direct, reflected []string }{
+		"bridge1":  {[]string{"bridge2"}, []string{"vepa1", "vepa2"}}, // the bridge guests have heard it on its way out
+		"vepa1":    {nil, []string{"bridge1", "bridge2", "vepa2"}},
+		"private1": {nil, []string{"private1"}}, // who hears himself, and nobody else does
+	} {
+		p.reached(t, from+" to all", p.wires[from], p.macs[from], testkit.Broadcast, hear.direct...)
+		p.reached(t, from+" to all, reflected", p.far, p.macs[from], testkit.Broadcast, hear.reflected...)
+	}
+	if out := p.leaves(t, "vepa1"); len(out) != 3 {
+		t.Errorf("of 3 broadcasts these left the host: %q", out)
+	}
+	p.silent(t)
+}
+
+// TestPassthruIsAloneAndNoModeTurnsIntoIt: the other modes can be changed into
+// each other under a running guest, passthru never (macvlan_changelink).
+func TestPassthruIsAloneAndNoModeTurnsIntoIt(t *testing.T) {
+	l := newLab(t, nil)
+	shared := []vmnetd.Mode{vmnetd.Bridge, vmnetd.VEPA, vmnetd.Private}
+	turn := func(dev Device, from, to vmnetd.Mode, want bool) {
+		t.Helper()
+		out, err := l.ns.Command(t.Context(), "ip", "link", "set", dev.Ifname, "type", "macvtap", "mode", string(to)).CombinedOutput()
+		if now := vmnetd.Mode(l.ns.Link(t, dev.Ifname).Mode); want && (err != nil || now != to) {
+			t.Errorf("%s to %s: %v, %s; it is %s", from, to, err, out, now)
+		} else if !want && (err == nil || now != from || !strings.Contains(string(out), "Invalid argument")) {
+			t.Errorf("%s to %s is not refused: %v, %s; it is %s", from, to, err, out, now)
+		}
+	}
+	for _, mode := range shared {
+		dev := l.ensure(t, l.spec(1, mode))
+		turn(dev, mode, vmnetd.Passthru, false)
+		for _, other := range shared {
+			turn(dev, mode, other, true)
+			turn(dev, other, mode, true)
+		}
+		_, err := l.Ensure(t.Context(), l.spec(1, vmnetd.Passthru))
+		says(t, err, vmnetd.ErrBusy, "vm1/net0", "is there with other properties: mode "+string(mode)+", not passthru")
+		_, err = l.Ensure(t.Context(), l.spec(2, vmnetd.Passthru))
+		says(t, err, vmnetd.ErrBusy, "passthru needs it alone, and vm1/net0", "stands on it")
+		if err := l.Remove(t.Context(), dev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dev := l.ensure(t, l.spec(1, vmnetd.Passthru))
+	for _, mode := range shared {
+		turn(dev, vmnetd.Passthru, mode, false)
+		_, err := l.Ensure(t.Context(), l.spec(1, mode))
+		says(t, err, vmnetd.ErrBusy, "vm1/net0", "is there with other properties: mode passthru, not "+string(mode))
+		_, err = l.Ensure(t.Context(), l.spec(2, mode))
+		says(t, err, vmnetd.ErrBusy, "vm1/net0", "has it for itself (passthru)")
+	}
+	if left := l.devices(t); len(left) != 1 || left[0] != dev.Ifname {
+		t.Errorf("devices: %v", left)
+	}
+}
+
+// TestHostAndGuestsReachEachOtherByASwitchThatReflects has the host's own stack
+// listen on the uplink, and a Linux bridge with hairpin for a switch. What host
+// and guest say to each other goes out and comes back, or is lost.
+func TestHostAndGuestsReachEachOtherByASwitchThatReflects(t *testing.T) {
+	for _, c := range []struct {
+		mode                  vmnetd.Mode
+		peer                  []string // hears the other guest without the switch
+		toAll, toAllReflected []string // hear a guest's broadcast
+	}{
+		{vmnetd.Bridge, []string{"b"}, []string{"b"}, []string{"b", "host"}},
+		{vmnetd.VEPA, nil, nil, []string{"b", "host"}},
+		{vmnetd.Private, nil, nil, []string{"a"}}, // so neither finds the other by ARP, unless the host asks
+	} {
+		t.Run(string(c.mode), func(t *testing.T) {
+			p := newParty(t)
+			p.join(t, "a", c.mode)
+			p.join(t, "b", c.mode)
+			p.joinHost(t)
+			ip(t, p.out, "link", "add", "sw0", "type", "bridge")
+			ip(t, p.out, "link", "set", "far0", "master", "sw0")
+			ip(t, p.out, "link", "set", "sw0", "up")
+			says := func(what, from, to string, want ...string) {
+				t.Helper()
+				dst, ok := p.macs[to]
+				if !ok {
+					dst = testkit.Broadcast
+				}
+				p.reached(t, what+", "+from+" to "+to, p.wires[from], p.macs[from], dst, want...)
+			}
+
+			says("as it is", "a", "host")
+			says("as it is", "host", "a")
+			says("as it is", "a", "b", c.peer...)
+			says("as it is", "a", "all", c.toAll...)
+			says("as it is", "host", "all")
+			ip(t, p.out, "link", "set", "far0", "type", "bridge_slave", "hairpin", "on")
+			says("reflected", "a", "host", "host")
+			says("reflected", "host", "a", "a")
+			says("reflected", "a", "b", "b")
+			says("reflected", "a", "all", c.toAllReflected...)
+			says("reflected", "host", "all", "a", "b", "host") // its own voice, like on any such switch
+			p.silent(t)
+		})
 	}
 }
 
