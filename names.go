@@ -73,6 +73,11 @@ func CheckVMName(name string) error {
 	return nil
 }
 
+const (
+	goodID  = "an id is like net0 or lan.2"
+	goodMAC = "leave it out for one that is made of VM and id, or write one such as 52:54:00:12:34:56"
+)
+
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // CheckID refuses NIC ids that QEMU would not take as part of an id: a letter,
@@ -80,10 +85,10 @@ const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 // util/id.c, id_wellformed).
 func CheckID(id string) error {
 	if id == "" || len(id) > 32 {
-		return Errorf(ErrInvalid, "NIC id %q must have 1 to 32 characters", id)
+		return Errorf(ErrInvalid, "NIC id %q must have 1 to 32 characters", id).WithNext(goodID)
 	}
 	if !strings.Contains(letters, id[:1]) || strings.Trim(id, letters+"0123456789-._") != "" {
-		return Errorf(ErrInvalid, "NIC id %q is not a letter followed by letters, digits, '-', '.' or '_'", id)
+		return Errorf(ErrInvalid, "NIC id %q is not a letter followed by letters, digits, '-', '.' or '_'", id).WithNext(goodID)
 	}
 	return nil
 }
@@ -103,11 +108,11 @@ func ParseMAC(s string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(s)
 	switch {
 	case err != nil || len(mac) != 6:
-		return nil, Errorf(ErrInvalid, "MAC %q is not of the form 52:54:00:12:34:56", s)
+		return nil, Errorf(ErrInvalid, "MAC %q is not of the form 52:54:00:12:34:56", s).WithNext(goodMAC)
 	case mac[0]&1 == 1:
-		return nil, Errorf(ErrInvalid, "MAC %s is a multicast address: its first byte must be even", mac)
+		return nil, Errorf(ErrInvalid, "MAC %s is a multicast address: its first byte must be even", mac).WithNext(goodMAC)
 	case mac.String() == "00:00:00:00:00:00":
-		return nil, Errorf(ErrInvalid, "MAC %s is all zero", mac)
+		return nil, Errorf(ErrInvalid, "MAC %s is all zero", mac).WithNext(goodMAC)
 	}
 	return mac, nil
 }

@@ -66,7 +66,8 @@ func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Pla
 		for _, b := range buses {
 			names = append(names, b.name)
 		}
-		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(l.vm), name, strings.Join(names, ", "))
+		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(l.vm), name, strings.Join(names, ", ")).
+			WithNext("name one of these, or leave the bus out for the first free place")
 	}
 	if addr != "" && buses[i].express && !inSlot0(addr) {
 		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "%s is a PCI Express port: it has slot 0 only", name).

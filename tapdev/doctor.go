@@ -80,7 +80,7 @@ func (h *Host) checkNodes() vmnetd.Check {
 
 func (h *Host) checkVHost() vmnetd.Check {
 	if ok, reason := h.VHost(); !ok {
-		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: "vhost-net", Text: "guests go without: " + reason, Do: "modprobe vhost_net"}
+		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: "vhost-net", Text: reason, Do: "modprobe vhost_net"}
 	}
 	return vmnetd.Check{Level: vmnetd.LevelOK, Name: "vhost-net", Text: h.vhost}
 }

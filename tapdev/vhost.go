@@ -45,7 +45,7 @@ func (h *Host) vhostFD() (fd int, reason string) {
 	case err == nil:
 		return fd, ""
 	case errors.Is(err, fs.ErrNotExist):
-		return -1, fmt.Sprintf("this host has no %s (modprobe vhost_net)", h.vhost)
+		return -1, fmt.Sprintf("this host has no %s", h.vhost)
 	}
 	return -1, fmt.Sprintf("%s cannot be opened: %v", h.vhost, err)
 }

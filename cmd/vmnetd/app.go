@@ -57,7 +57,14 @@ func (a *app) root() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	askedVersion := root.Flags().Bool("version", false, "as the command version")
+	_ = root.Flags().MarkHidden("version")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *askedVersion {
+			return a.printVersion()
+		}
+		return cmd.Help()
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().Bool("json", a.json, "print JSON, errors too")

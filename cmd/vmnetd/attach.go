@@ -59,9 +59,9 @@ func (a *app) printAttached(got vmnetd.Attachment) error {
 	if a.json {
 		return a.printJSON(listed(got))
 	}
-	a.printf("%s\n", sentence(got))
+	a.printHanging("", "  ", sentence(got))
 	for _, line := range mind(got) {
-		a.printf("  mind: %s\n", line)
+		a.printHanging("  mind: ", "        ", line)
 	}
 	return nil
 }
@@ -90,9 +90,10 @@ func sentence(got vmnetd.Attachment) string {
 		parts = append([]string{"network " + got.Network}, parts...)
 	}
 	parts = append(parts, got.MAC, plural(got.Queues, "queue"))
-	if got.VHost {
+	switch {
+	case got.VHost:
 		parts = append(parts, "vhost")
-	} else {
+	case got.VHostReason == "": // mind says it with its reason
 		parts = append(parts, "no vhost")
 	}
 	text := got.FullName() + ": " + strings.Join(parts, ", ")
@@ -114,13 +115,27 @@ func mind(got vmnetd.Attachment) []string {
 	if got.Link == "no-carrier" {
 		lines = append(lines, got.Uplink+" has no carrier")
 	}
-	if info := got.Mode.Info(); info.Kind == vmnetd.Macvtap && !info.HostSees && got.Changed {
-		lines = append(lines, fmt.Sprintf("this host and %s cannot reach each other over %s", got.VM, got.Mode.WithKind()))
+	if text := mindHost(got); text != "" && got.Changed {
+		lines = append(lines, text)
 	}
 	for i := range lines {
 		lines[i] = vmnetd.Printable(lines[i])
 	}
 	return lines
+}
+
+// mindHost is what the mode does to host and guest, by the table of modes.
+func mindHost(got vmnetd.Attachment) string {
+	info := got.Mode.Info()
+	switch {
+	case info.Kind != vmnetd.Macvtap || info.HostSees:
+		return ""
+	case info.Exclusive:
+		return fmt.Sprintf("while %s has %s, this host itself receives nothing there", got.VM, got.Uplink)
+	case info.Neighbours == "reflected":
+		return fmt.Sprintf("this host and %s reach each other only if the switch sends frames back out of the port they came in by", got.VM)
+	}
+	return fmt.Sprintf("this host and %s cannot reach each other over %s", got.VM, got.Mode.WithKind())
 }
 
 // onUplink names what an attachment stands on.

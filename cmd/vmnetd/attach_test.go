@@ -22,6 +22,19 @@ func TestAttachSaysWhatTheVMGotAndWhatToMind(t *testing.T) {
 	}
 }
 
+func TestMindFollowsTheTableOfModes(t *testing.T) {
+	for mode, want := range map[vmnetd.Mode]string{
+		vmnetd.Bridge: "cannot reach each other", vmnetd.Private: "cannot reach each other",
+		vmnetd.VEPA: "only if the switch sends frames back", vmnetd.Passthru: "this host itself receives nothing there",
+	} {
+		one := nic("vm1", "net0")
+		one.Mode = mode
+		if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1"); !strings.Contains(got.out, want) {
+			t.Errorf("%s: %s", mode, got.out)
+		}
+	}
+}
+
 func TestAttachOfWhatIsThereIsASuccessThatSaysSo(t *testing.T) {
 	one := nic("vm1", "net0")
 	one.Changed = false
@@ -112,7 +125,7 @@ func TestErrorsOfTheDaemonKeepTheirClassAndWords(t *testing.T) {
 		}
 		got = do(t, &fake{err: err}, "attach", "vm1", "--json")
 		var r report
-		if e := json.Unmarshal([]byte(got.err), &r); e != nil || r != (report{"it is \x1b[31mso", c.Name, "do this"}) || got.code != c.Exit {
+		if e := json.Unmarshal([]byte(got.err), &r); e != nil || !cmp.Equal(r, report{Error: "it is \x1b[31mso", Name: c.Name, Next: "do this"}) || got.code != c.Exit {
 			t.Errorf("%s as JSON: %+v %v", c.Name, got, e)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +50,7 @@ func (a *app) check(ctx context.Context, file string) error {
 	if err != nil {
 		return a.badConfig(err)
 	}
-	warnings := slices.Concat([]string{}, cfg.Warnings, hostWarnings(ctx, cfg))
+	warnings := append(append([]string{}, cfg.Warnings...), hostWarnings(ctx, cfg)...) // never null
 	c := checked{file, len(cfg.Uplinks), len(cfg.Policy.Networks), len(cfg.Policy.Rules), len(cfg.VMs), warnings}
 	if a.json {
 		return a.printJSON(c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -72,7 +73,7 @@ func checkConfig(file string) vmnetd.Check {
 	case errors.Is(err, os.ErrPermission):
 		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: "configuration", Text: err.Error(), Do: "run vmnetd doctor as root"}
 	}
-	return vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: err.Error(), Do: "vmnetd check " + file}
+	return vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: err.Error(), Do: orElse(vmnetd.NextOf(err), "vmnetd check "+file)}
 }
 
 func (a *app) printChecks(checks []vmnetd.Check) {
@@ -98,9 +99,15 @@ func (a *app) printIndented(head, text string) {
 	if a.io.width > 6 {
 		width = a.io.width - 6
 	}
-	for _, line := range wrap(vmnetd.Printable(firstLine(text)), width) {
-		a.printf("%s%s\n", head, line)
-		head = "      "
+	for _, whole := range strings.Split(printableLines(text), "\n") {
+		lines := []string{whole}
+		if !strings.HasPrefix(whole, " ") { // an excerpt's caret stands below its character
+			lines = wrap(whole, width)
+		}
+		for _, line := range lines {
+			a.printf("%s%s\n", head, line)
+			head = "      "
+		}
 	}
 }
 

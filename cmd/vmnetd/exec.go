@@ -67,7 +67,7 @@ func beforeQEMU(err error) error {
 func (a *app) execQEMU(ctx context.Context, req vmnetd.Request, argv []string) error {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "cannot run %s: %w", argv[0], err)
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "cannot run %s: %w", argv[0], err).WithNext("name QEMU by its path, or see that it is in PATH")
 	}
 	req.Via = "exec"
 	return a.with(ctx, func(c client) error {
@@ -81,7 +81,7 @@ func (a *app) execQEMU(ctx context.Context, req vmnetd.Request, argv []string) e
 		}
 		argv = substitute(argv, netdevWords(got, fds, req.Bus, req.Addr))
 		if err := a.exec(path, argv, os.Environ()); err != nil {
-			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot run %s: %w", path, err)
+			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot run %s: %w", path, err).WithNext("see that it is a program for this host: file " + path)
 		}
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/config"
 )
 
 // exitError ends the program with a code. Without err nothing is printed: what
@@ -30,6 +31,29 @@ type report struct {
 	Error string `json:"error"`
 	Name  string `json:"name"`
 	Next  string `json:"next"`
+
+	Mistakes []mistake `json:"mistakes,omitempty"` // of a configuration
+}
+
+// mistake is one of a configuration's mistakes as --json prints it.
+type mistake struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // from 1; 0 when it is about the whole file
+	Col  int    `json:"col"`
+	Text string `json:"text"`
+	Next string `json:"next"`
+}
+
+func mistakesOf(err error) []mistake {
+	var all config.Errors
+	if !errors.As(err, &all) {
+		return nil
+	}
+	list := make([]mistake, len(all))
+	for i, e := range all {
+		list[i] = mistake{e.File, e.Line, e.Col, e.Text, e.Next}
+	}
+	return list
 }
 
 // finish prints err and gives the exit code.
@@ -46,7 +70,7 @@ func (a *app) finish(ctx context.Context, err error) int {
 		code, err = exit.code, exit.err
 	}
 	if err != nil {
-		a.complain(report{err.Error(), vmnetd.ClassOf(err).Name, vmnetd.NextOf(err)})
+		a.complain(report{err.Error(), vmnetd.ClassOf(err).Name, vmnetd.NextOf(err), mistakesOf(err)})
 	}
 	return code
 }

@@ -36,6 +36,7 @@ func (a *app) list(ctx context.Context, vm string) error {
 		if err != nil {
 			return err
 		}
+		sortNICs(got)
 		if a.json {
 			return a.printJSON(allListed(got))
 		}

@@ -23,6 +23,14 @@ func TestSuggestionsAreNear(t *testing.T) {
 	}
 }
 
+func TestShortFlagsAreSuggestedOnlyForWhatIsVeryNear(t *testing.T) {
+	for args, want := range map[string]bool{"attach vm1 --mtu": false, "attach vm1 --bux": true, "attach vm1 --xad": false} {
+		if got := do(t, &fake{}, strings.Fields(args)...); got.code != 2 || strings.Contains(got.err, "did you mean") != want {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
+}
+
 func TestWhatComesLaterIsRefusedByName(t *testing.T) {
 	lines := []string{"attach vm1 --via libvirt", "attach vm1 --via netns:/run/netns/x", "attach vm1 --mode l2", "attach vm1 --mode switched"}
 	for _, verb := range laterVerbs {

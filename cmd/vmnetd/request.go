@@ -92,7 +92,7 @@ func setQueues(req *vmnetd.Request, s string) error {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > maxQueues {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--queues %q is neither auto nor a number from 1 to %d", s, maxQueues)
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--queues %q is neither auto nor a number from 1 to %d", s, maxQueues).WithNext("--queues auto, or --queues 4")
 	}
 	req.Queues = n
 	return nil
@@ -111,7 +111,7 @@ func setVia(req *vmnetd.Request, s string) error {
 	case "libvirt", "netns":
 		return notYet("--via " + kind)
 	default:
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is neither qmp nor qmp:SOCKET", s)
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is neither qmp nor qmp:SOCKET", s).WithNext("leave it out to use the configured sockets")
 	}
 	if !given {
 		req.Via = s

@@ -86,21 +86,26 @@ type parts struct {
 }
 
 func serve(ctx context.Context, o serveOptions) error {
+	hup := make(chan os.Signal, 1) // before anything else: the signal's default action is death
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
 	p, err := wire(ctx, o)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(p.run(ctx, o.log), p.close()); err != nil {
+	if err := errors.Join(p.run(ctx, o.log, hup), p.close()); err != nil {
 		return err
 	}
 	o.log.Info("stopped, guests stay connected")
 	return nil
 }
 
-// run runs every task until ctx ends or one of them fails.
-func (p parts) run(ctx context.Context, log *slog.Logger) error {
+// run runs every task until ctx ends or one of them fails; each hup is a wish
+// for a reload.
+func (p parts) run(ctx context.Context, log *slog.Logger, hup <-chan os.Signal) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range append(p.tasks, p.readyTask(log), p.reloadTask(log)) {
+	told := make(chan struct{})
+	for _, t := range append(p.tasks, p.readyTask(log, told), p.reloadTask(log, hup, told)) {
 		group.Go(func() error { return t.runUnder(ctx, log) })
 	}
 	return group.Wait()
@@ -110,9 +115,12 @@ func (p parts) run(ctx context.Context, log *slog.Logger) error {
 // first.
 func (t task) runUnder(ctx context.Context, log *slog.Logger) error {
 	err := t.run(ctx)
+	var plain *vmnetd.Error
 	switch {
 	case ctx.Err() == nil && err == nil:
 		return fmt.Errorf("%s ended by itself", t.name)
+	case ctx.Err() == nil && errors.As(err, &plain): // it says to an operator all there is to say
+		return err
 	case ctx.Err() == nil:
 		return fmt.Errorf("%s: %w", t.name, err)
 	case err != nil && !errors.Is(err, ctx.Err()):
@@ -122,8 +130,8 @@ func (t task) runUnder(ctx context.Context, log *slog.Logger) error {
 }
 
 // readyTask tells systemd that clients may come once every task is ready, and
-// that the end has begun.
-func (p parts) readyTask(log *slog.Logger) task {
+// that the end has begun. It closes told after the first.
+func (p parts) readyTask(log *slog.Logger, told chan<- struct{}) task {
 	return task{name: "ready", run: func(ctx context.Context) error {
 		for _, t := range p.tasks {
 			if t.ready == nil {
@@ -137,19 +145,23 @@ func (p parts) readyTask(log *slog.Logger) task {
 		}
 		notify(log, daemon.SdNotifyReady)
 		log.Info("ready")
+		close(told)
 		<-ctx.Done()
 		notify(log, daemon.SdNotifyStopping)
 		return nil
 	}}
 }
 
-// reloadTask reads the configuration again at each SIGHUP. A bad one is no
-// reason to end: the running one is kept.
-func (p parts) reloadTask(log *slog.Logger) task {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, unix.SIGHUP)
+// reloadTask reads the configuration again at each SIGHUP, once systemd knows
+// that the daemon is ready: a reload ends with READY=1 as well. A bad
+// configuration is no reason to end. The agent logs how each went.
+func (p parts) reloadTask(log *slog.Logger, hup <-chan os.Signal, ready <-chan struct{}) task {
 	return task{name: "reload", run: func(ctx context.Context) error {
-		defer signal.Stop(hup)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ready:
+		}
 		for {
 			select {
 			case <-ctx.Done():
@@ -157,11 +169,7 @@ func (p parts) reloadTask(log *slog.Logger) task {
 			case <-hup:
 			}
 			notify(log, reloading())
-			if err := p.reload(ctx); err != nil {
-				log.Error("configuration refused, the running one is kept", "error", err)
-			} else {
-				log.Info("configuration reloaded")
-			}
+			_ = p.reload(ctx)
 			notify(log, daemon.SdNotifyReady)
 		}
 	}}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -52,13 +55,12 @@ func TestDaemonIsReadyWhenItsTasksAreAndReloadsAndStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- p.run(ctx, quiet()) }()
+	hup := make(chan os.Signal, 1)
+	hup <- unix.SIGHUP // while it starts
+	go func() { done <- p.run(ctx, quiet(), hup) }()
 	close(ready)
 	if got := next(); got != "READY=1" {
 		t.Fatalf("first %q", got)
-	}
-	if err := unix.Kill(unix.Getpid(), unix.SIGHUP); err != nil {
-		t.Fatal(err)
 	}
 	if got := next(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
 		t.Errorf("at SIGHUP %q", got)
@@ -82,10 +84,18 @@ func TestDaemonEndsWithTheTaskThatFails(t *testing.T) {
 		"ends by itself": func(context.Context) error { return nil },
 	} {
 		p := parts{tasks: []task{{name: "other", run: waits}, {name: "watcher", run: run}}}
-		err := p.run(t.Context(), quiet())
+		err := p.run(t.Context(), quiet(), nil)
 		if err == nil || !strings.Contains(err.Error(), "watcher") || name == "fails" && !errors.Is(err, boom) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestFailureMadeForAnOperatorComesWithoutTheTasksName(t *testing.T) {
+	told := vmnetd.Errorf(vmnetd.ErrBusy, "the name is taken").WithNext("stop the other one")
+	p := parts{tasks: []task{{name: "D-Bus", run: func(context.Context) error { return told }}}}
+	if err := p.run(t.Context(), quiet(), nil); err == nil || err.Error() != "the name is taken" || vmnetd.NextOf(err) != "stop the other one" {
+		t.Errorf("got %v", err)
 	}
 }
 

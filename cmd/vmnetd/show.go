@@ -71,15 +71,13 @@ func (a *app) printShow(one vmnetd.Attachment) {
 	}
 	a.printf("\n")
 	for _, f := range fields(one) {
-		a.printf("  %-9s%s\n", f[0], vmnetd.Printable(f[1]))
+		a.printHanging(fmt.Sprintf("  %-9s", f[0]), "           ", vmnetd.Printable(f[1]))
 	}
 	if len(one.Reasons) > 0 {
 		a.printf("\n  because\n")
 	}
 	for _, r := range one.Reasons {
-		for _, line := range wrap(vmnetd.Printable(r), a.io.width-2) {
-			a.printf("  %s\n", line)
-		}
+		a.printHanging("  ", "    ", vmnetd.Printable(r))
 	}
 }
 
@@ -89,7 +87,7 @@ func fields(one vmnetd.Attachment) [][2]string {
 	if !one.VHost {
 		vhost = "no vhost"
 		if one.VHostReason != "" {
-			vhost += " (" + one.VHostReason + ")"
+			vhost += ": " + one.VHostReason
 		}
 	}
 	device := one.Ifname

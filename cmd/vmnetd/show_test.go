@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -34,8 +35,8 @@ func TestListIsPlainWhenPipedAndEscapesNames(t *testing.T) {
 	evil.Phase, evil.Problem = vmnetd.Broken, "u0 has gone"
 	got := do(t, &fake{nics: []vmnetd.Attachment{nic("vm1", "net0"), evil}}, "list")
 	want := `VM         NIC   NETWORK  MODE            ON  MAC                QUEUES  STATE
-vm1        net0  lan      macvtap bridge  u0  52:54:00:00:00:01       4  attached
 vm\x1b[2J  net0  lan      macvtap bridge  u0  52:54:00:00:00:01       4  broken
+vm1        net0  lan      macvtap bridge  u0  52:54:00:00:00:01       4  attached
 ! vm\x1b[2J/net0: u0 has gone
 `
 	if got.code != 0 || got.out != want {
@@ -46,5 +47,46 @@ vm\x1b[2J  net0  lan      macvtap bridge  u0  52:54:00:00:00:01       4  broken
 func TestListJSONOfNothingIsAnEmptyArray(t *testing.T) {
 	if got := do(t, &fake{}, "list", "--json"); got.code != 0 || strings.TrimSpace(got.out) != "[]" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestListCountsAsPeopleDo(t *testing.T) {
+	f := &fake{}
+	for _, name := range []string{"vm10/net0", "vm2/net10", "vm2/net9", "vm2/a", "vm02/net1", "vm/net1"} {
+		vm, id, _ := strings.Cut(name, "/")
+		f.nics = append(f.nics, nic(vm, id))
+	}
+	var got []vmnetd.Attachment
+	if err := json.Unmarshal([]byte(do(t, f, "list", "--json").out), &got); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, one := range got {
+		names = append(names, one.FullName())
+	}
+	if want := "vm/net1 vm02/net1 vm2/a vm2/net9 vm2/net10 vm10/net0"; strings.Join(names, " ") != want {
+		t.Errorf("got %v, want %s", names, want)
+	}
+}
+
+func TestAttachAndShowFitTheTerminal(t *testing.T) {
+	one := nic("a-vm-with-a-long-name", "net0")
+	one.VHost, one.VHostReason = false, "this host has no /dev/vhost-net"
+	one.Reasons = []string{strings.Repeat("one reason ", 20)}
+	for _, args := range []string{"attach " + one.VM, "show " + one.FullName()} {
+		var out, err bytes.Buffer
+		a := testApp(&fake{nics: []vmnetd.Attachment{one}}, &out, &err)
+		a.io.width = 60
+		if code := a.run(t.Context(), strings.Fields(args)); code != 0 {
+			t.Fatal(err.String())
+		}
+		for _, line := range strings.Split(out.String(), "\n") {
+			if len(line) > 60 {
+				t.Errorf("%s: %d columns: %s", args, len(line), line)
+			}
+		}
+		if strings.Count(out.String(), "no vhost") != 1 || strings.Contains(out.String(), "(this host") {
+			t.Errorf("%s: vhost is not said once and plainly:\n%s", args, out.String())
+		}
 	}
 }

@@ -37,6 +37,7 @@ func (a *app) status(ctx context.Context, check bool) error {
 		s.Problems = append([]vmnetd.Check{}, s.Problems...)
 		s.Uplinks = append([]vmnetd.UplinkState{}, s.Uplinks...)
 		s.Attachments = allListed(s.Attachments)
+		sortNICs(s.Attachments)
 		if check {
 			return a.statusCheck(s.Problems)
 		}

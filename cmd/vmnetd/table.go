@@ -125,3 +125,16 @@ func wrap(text string, width int) []string {
 	}
 	return append(lines, line)
 }
+
+// printHanging prints a line; on a terminal that is too narrow it goes on below,
+// indented.
+func (a *app) printHanging(head, indent, text string) {
+	width := 0
+	if a.io.width > len(indent) {
+		width = a.io.width - max(len(head), len(indent))
+	}
+	for _, line := range wrap(text, width) {
+		a.printf("%s%s\n", head, line)
+		head = indent
+	}
+}

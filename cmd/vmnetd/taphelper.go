@@ -15,6 +15,9 @@ import (
 // (include/net/net.h, DEFAULT_BRIDGE_INTERFACE).
 const qemuBridge = "br0"
 
+// forQEMU is how tap-helper is meant to be run.
+const forQEMU = "let QEMU run it: -netdev 'tap,id=n0,helper=vmnetd tap-helper VM'"
+
 // helperCall is what QEMU appends to a helper's command (net/tap.c,
 // net_bridge_run_helper).
 type helperCall struct {
@@ -75,11 +78,11 @@ func (h helperCall) network(args []string) string {
 func (h helperCall) owner() (pid int, err error) {
 	if !h.vnet || h.fd < 0 {
 		return 0, vmnetd.Errorf(vmnetd.ErrInvalid, "tap-helper is for QEMU to run: --use-vnet and --fd are missing").
-			WithNext("-netdev 'tap,id=n0,helper=vmnetd tap-helper VM'")
+			WithNext(forQEMU)
 	}
 	cred, err := unix.GetsockoptUcred(h.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return 0, vmnetd.Errorf(vmnetd.ErrInvalid, "--fd %d is not QEMU's socket: %w", h.fd, err)
+		return 0, vmnetd.Errorf(vmnetd.ErrInvalid, "--fd %d is not QEMU's socket: %w", h.fd, err).WithNext(forQEMU)
 	}
 	if cred.Pid <= 0 {
 		return 0, vmnetd.Errorf(vmnetd.ErrUnsupported, "QEMU runs in another pid namespace, so its end cannot be seen").

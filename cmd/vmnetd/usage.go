@@ -25,7 +25,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 		}
 	}
 	text := fmt.Sprintf("unknown command %q", name)
-	if near := nearest(visible, name); near != "" {
+	if near := nearest(visible, name, anyWord); near != "" {
 		text += ": did you mean " + near + "?"
 	}
 	return usage(root, "%s", text)
@@ -73,19 +73,27 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 			visible = append(visible, f.Name)
 		}
 	})
-	return nearest(visible, name)
+	return nearest(visible, name, func(flag string) int {
+		if len(flag) <= 4 { // every short flag is two letters from another
+			return 1
+		}
+		return anyWord(flag)
+	})
 }
 
+// anyWord is how many letters of a word may be wrong.
+func anyWord(string) int { return 2 }
+
 // nearest is the word that begins with what was typed, or else the nearest
-// within two letters; "" if there is none.
-func nearest(words []string, typed string) string {
-	best, near := 3, ""
+// within as many letters as most allows; "" if there is none.
+func nearest(words []string, typed string, most func(word string) int) string {
+	best, near := len(typed)+3, ""
 	for _, word := range words {
 		d := distance(word, typed)
 		if len(typed) >= 2 && strings.HasPrefix(word, typed) {
 			d = 0
 		}
-		if d < best {
+		if d < best && d <= most(word) {
 			best, near = d, word
 		}
 	}

@@ -63,12 +63,14 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  takes(nil),
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return a.printJSON(buildInfo())
-			}
-			a.printf("%s\n", buildInfo())
-			return nil
-		},
+		RunE:  func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	if a.json {
+		return a.printJSON(buildInfo())
+	}
+	a.printf("%s\n", buildInfo())
+	return nil
 }

@@ -78,7 +78,7 @@ func agentOptions(o serveOptions) (agent.Options, error) {
 	}
 	for _, dir := range []string{o.state, o.lib} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return agent.Options{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot make %s: %w", dir, err)
+			return agent.Options{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot make %s: %w", dir, err).WithNext(whereToWrite(err))
 		}
 	}
 	boot, err := proc.BootID()
@@ -122,7 +122,7 @@ func lockState(dir string, opened *undo.Stack) error {
 	path := filepath.Join(dir, "lock")
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot open %s: %w", path, err).WithNext("give serve a --state-dir that it may write to")
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot open %s: %w", path, err).WithNext(whereToWrite(err))
 	}
 	opened.Add(func() error { return unix.Close(fd) })
 	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -144,6 +144,14 @@ func aloneOnBus(ctx context.Context) error {
 	}
 	defer c.Close()
 	return vmnetd.Errorf(vmnetd.ErrBusy, "another vmnetd serves this bus").WithNext("vmnetd status; to put this one in its place: systemctl stop vmnetd")
+}
+
+// whereToWrite is what to do about a folder in which nothing can be made.
+func whereToWrite(err error) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "run it as root"
+	}
+	return "name folders that can be written to: --state-dir DIR --lib-dir DIR"
 }
 
 // machineID is what tells this host from others where MACs are derived
