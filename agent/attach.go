@@ -81,6 +81,7 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 		return vmnetd.Attachment{}, err
 	}
 	a.forgetEarlierRun(ctx, vm)
+	a.forgetEnded(ctx, req.VM)
 	r, there, err := a.already(req)
 	if err != nil {
 		return vmnetd.Attachment{}, err

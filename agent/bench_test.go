@@ -69,6 +69,7 @@ func BenchmarkStoreWrite(b *testing.B) {
 			h := crowd(b, n)
 			r := record{Attachment: vmnetd.Attachment{VM: "one", ID: "net0"}}
 			for b.Loop() {
+				r.MTU++ // what did not change is not written
 				if err := h.agent.store.put(r); err != nil {
 					b.Fatal(err)
 				}

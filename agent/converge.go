@@ -167,7 +167,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 		return r, err
 	}
 	was := r.Phase
-	r.Phase, r.Problem = vmnetd.Attached, ""
+	r.Phase, r.Problem = vmnetd.Attached, a.narrow(r)
 	if err := a.store.put(r); err != nil {
 		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
 	}

@@ -93,22 +93,27 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode,
 		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts,
 	}
-	seen := map[string]bool{}
+	unsettled := a.store.unsettled()
+	missing := map[string]bool{} // intents whose device is on its way, or has not been cleaned up after
+	for _, r := range unsettled {
+		missing[r.Ifname] = r.Uplink == name
+	}
+	u.Users = make([]policy.User, 0, len(s.Users))
 	for _, l := range s.Users {
-		seen[l.Name] = true
+		delete(missing, l.Name)
 		if family := vmnetd.FamilyOf(l.Kind); family != "" {
-			u.Users = append(u.Users, a.user(l, family))
+			u.Users = append(u.Users, user(l, family))
 		}
 	}
-	for _, r := range a.store.unsettled() { // intents whose device is on its way, or has not been cleaned up after
-		if r.Uplink == name && !seen[r.Ifname] {
+	for _, r := range unsettled {
+		if missing[r.Ifname] {
 			u.Users = append(u.Users, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
 		}
 	}
 	return u
 }
 
-func (a *Agent) user(l rtnl.Link, family vmnetd.Family) policy.User {
+func user(l rtnl.Link, family vmnetd.Family) policy.User {
 	u := policy.User{Ifname: l.Name, Kind: l.Kind, Family: family, Mode: vmnetd.Mode(l.Mode), MAC: l.MAC.String()}
 	if vm, id, ok := vmnetd.ParseAlias(l.Alias); ok {
 		u.Owner = vmnetd.FullName(vm, id)

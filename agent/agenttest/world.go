@@ -211,6 +211,27 @@ func (w *World) SetMTU(name string, mtu int) {
 	w.linkChanged(u.index)
 }
 
+// SetUplinkMAC gives an uplink another MAC.
+func (w *World) SetUplinkMAC(name, mac string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := w.uplinks[name]
+	u.mac = mac
+	w.linkChanged(u.index)
+}
+
+// Deaf loses the link messages of what act does, as a buffer that is full.
+func (w *World) Deaf(act func()) {
+	w.mu.Lock()
+	listen := w.onLink
+	w.onLink = nil
+	w.mu.Unlock()
+	act()
+	w.mu.Lock()
+	w.onLink = listen
+	w.mu.Unlock()
+}
+
 // SetMAC gives a device of ours another MAC, as a process that holds a queue can.
 func (w *World) SetMAC(ifname, mac string) {
 	w.mu.Lock()
@@ -287,6 +308,13 @@ func (w *World) StartVM(name string) {
 	v.info.Instance = fmt.Sprint(name, " run ", v.info.PID)
 	w.vms[name] = v
 	w.sighted(v, true)
+}
+
+// SetPaused stops a VM's CPUs.
+func (w *World) SetPaused(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vms[name].info.Running = false
 }
 
 // SetUUID gives a VM a UUID.
@@ -491,9 +519,12 @@ func (f Links) OnChange(changed func(int)) {
 
 // Run implements agent.Links.
 func (f Links) Run(ctx context.Context) error {
+	if err := f.W.hooked("Run"); err != nil {
+		return err
+	}
 	<-ctx.Done()
 	return nil
 }
 
 // Sync implements agent.Links.
-func (Links) Sync(context.Context) error { return nil }
+func (f Links) Sync(context.Context) error { return f.W.hooked("Sync") }
