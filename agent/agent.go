@@ -57,8 +57,15 @@ type Agent struct {
 	cfg      Config
 	cfgErr   error // what is wrong with the files of the operator, nil when they are what runs
 	edited   bool  // the files are good but not what runs
+	declined declined
 	uplinks  map[string]vmnetd.UplinkState
 	stateErr error // what was wrong with the state file at the start
+}
+
+// declined is a good configuration that could not be put in force.
+type declined struct {
+	raw string
+	err error
 }
 
 // New makes an agent; Run brings it to life.
@@ -184,10 +191,22 @@ func (a *Agent) accept(cfg Config) (Config, error) {
 	return cfg, a.o.Config.Accept(cfg)
 }
 
+// lookAtFiles sees whether the operator's files are what runs; nothing of them
+// comes in force.
+func (a *Agent) lookAtFiles() {
+	candidate, err := a.o.Config.Candidate()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil && a.declined.err != nil && a.declined.raw == string(candidate.Raw) {
+		err = a.declined.err
+	}
+	a.cfgErr, a.edited = err, err == nil && string(candidate.Raw) != string(a.cfg.Raw)
+}
+
 func (a *Agent) use(cfg Config, wrong error, edited bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cfg, a.cfgErr, a.edited = cfg, wrong, edited
+	a.cfg, a.cfgErr, a.edited, a.declined = cfg, wrong, edited, declined{}
 }
 
 // Reload puts what the operator has written in force. Running NICs stay as
@@ -204,7 +223,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 	cfg, err := a.acceptCandidate()
 	if err != nil {
 		a.mu.Lock()
-		a.cfgErr = err
+		a.cfgErr, a.declined = err, declined{raw: string(cfg.Raw), err: err}
 		a.mu.Unlock()
 		a.o.Log.Error("reload: the configuration stays as it was", "err", err)
 		return err

@@ -19,7 +19,7 @@ func (a *Agent) Attach(ctx context.Context, who Caller, req vmnetd.Request) (vmn
 	}
 	return inTurn(ctx, a, req.VM, func(ctx context.Context) (vmnetd.Attachment, error) {
 		return a.attach(ctx, req)
-	}, func() (vmnetd.Attachment, error) { return a.underWay(req), nil })
+	}, func() (vmnetd.Attachment, error) { return a.underWay(req) })
 }
 
 // check refuses what no lookup is needed to refuse.
@@ -64,12 +64,14 @@ func inTurn[T any](ctx context.Context, a *Agent, vm string, job func(context.Co
 	}
 }
 
-// underWay is what can be said of an attachment whose call took too long.
-func (a *Agent) underWay(req vmnetd.Request) vmnetd.Attachment {
+// underWay is what can be said of an attachment whose call took too long; before
+// anything was decided, that its turn has not come.
+func (a *Agent) underWay(req vmnetd.Request) (vmnetd.Attachment, error) {
 	if r, ok := a.asked(req); ok {
-		return a.shown(r)
+		return a.shown(r), nil
 	}
-	return vmnetd.Attachment{VM: req.VM, ID: req.ID, Network: req.Network, Phase: vmnetd.Pending, IPs: []string{}, Reasons: []string{}, Problem: "still under way"}
+	return vmnetd.Attachment{}, vmnetd.Errorf(vmnetd.ErrBusy, "earlier work on VM %s is not finished; what you asked for waits in line and goes on", req.VM).
+		WithNext("vmnetd watch, and see what holds it up: vmnetd status")
 }
 
 func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, error) {

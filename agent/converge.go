@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,7 +174,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	}
 	a.retries.done(r.key())
 	if was != vmnetd.Attached {
-		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), r.Uplink, r.Ifname, r.MAC)})
+		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
 	}
 	a.changed(r)
 	return r, nil

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,12 +62,20 @@ func (a *Agent) selected(vm string, sel Selector) ([]record, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no such attachment%s", vm, listed(all)).WithNext("vmnetd list " + vm)
+		return nil, notThere(vm, sel, all)
 	case len(found) > 1 && !sel.All:
 		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has %d NICs%s; nothing was detached", vm, len(found), listed(found)).
 			WithNext("name one with --id or --mac, or use --all")
 	}
 	return found, nil
+}
+
+func notThere(vm string, sel Selector, all []record) error {
+	if len(all) == 0 {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC of ours", vm).WithNext("vmnetd list")
+	}
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s; it has%s", vm, cmp.Or(sel.ID, sel.MAC), strings.TrimPrefix(listed(all), ":")).
+		WithNext("name one of these with --id")
 }
 
 func listed(records []record) string {
@@ -96,8 +105,9 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 		a.store.release(r.key())
 		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so it stays as it is: %w", r.FullName(), err)
 	}
+	r.Reasons = nil // of an attachment that is let go: what its caller should know
 	if listed {
-		r.Reasons = append(r.Reasons, "listed at "+line+": comes back at the VM's next start")
+		r.Reasons = []string{"vms: lists it (" + line + "), so it comes back at the VM's next start"}
 	}
 	a.changed(r)
 	err := a.o.FP.Hit(failpoint.DetachStored)
@@ -243,7 +253,9 @@ func (a *Agent) forget(r record) error {
 	a.retries.done(r.key())
 	a.owners.drop(r.key())
 	a.offers.end(r.key())
-	a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})
+	if r.Handed != 0 { // otherwise it never was attached
+		a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})
+	}
 	a.changed(r)
 	return nil
 }

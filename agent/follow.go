@@ -159,7 +159,7 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 	a.publish(Change{Uplink: &shown})
 	known, changed := was.Name != "", was.State != now.State || was.Ifindex != now.Ifindex
 	if changed && (known || now.State != "up") { // at the start only what is wrong is news
-		a.event(vmnetd.Event{Event: "uplink-" + now.State, Uplink: now.Name, Text: strings.TrimSpace(now.Name + " is " + now.State + ". " + now.Problem)})
+		a.event(vmnetd.Event{Event: "uplink-" + now.State, Uplink: now.Name, Text: cmp.Or(now.Problem, now.Name+" is "+now.State)})
 	}
 	if !known || now.Ifindex == 0 {
 		return // who looks at it for the first time looks at every attachment

@@ -202,7 +202,7 @@ func (a *Agent) claimed(ctx context.Context, k key, owner Owner, sent error) (vm
 		}
 		a.owners.watch(k, owner)
 		return a.justChanged(r), nil
-	}, func() (vmnetd.Attachment, error) { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}), nil })
+	}, func() (vmnetd.Attachment, error) { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}) })
 }
 
 func noMore(k key) error {

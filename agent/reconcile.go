@@ -93,7 +93,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 	case r.earlierRun(vm):
 		a.vmGone(ctx, r)
 	case r.Phase != vmnetd.Attached || !a.sound(ctx, r):
-		_, _ = a.repair(ctx, r, vm) // noted in the record
+		_, _ = a.repair(ctx, a.lost(ctx, r), vm) // noted in the record
 	default:
 		a.retries.done(r.key())
 		if problem := a.narrow(r); r.Problem != problem {
@@ -119,6 +119,23 @@ func (a *Agent) sound(ctx context.Context, r record) bool {
 	dev, err := a.o.Devices.Find(ctx, r.Ifname)
 	lower, ok := a.o.Links.ByIndex(r.Lower)
 	return err == nil && ok && r.is(dev, lower)
+}
+
+// lost tells that an attached record's device has gone, before it is repaired:
+// until then the guest has no network, and "attached" would be untrue.
+func (a *Agent) lost(ctx context.Context, r record) record {
+	if r.Phase != vmnetd.Attached {
+		return r
+	}
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	if err == nil && dev.Ifindex == r.Handed || err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
+		return r
+	}
+	r.Phase, r.Problem = vmnetd.Broken, fmt.Sprintf("its device %s was deleted; the NIC is plugged again on a new one", r.Ifname)
+	a.store.note(r)
+	a.event(vmnetd.Event{Event: string(r.Phase), VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
+	a.changed(r)
+	return r
 }
 
 func (a *Agent) finishDetach(ctx context.Context, r record) {

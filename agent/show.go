@@ -157,6 +157,7 @@ func (a *Agent) VMs() []string {
 
 // Status implements API.
 func (a *Agent) Status() vmnetd.Status {
+	a.lookAtFiles()
 	host, _ := os.Hostname()
 	s := vmnetd.Status{
 		Host: host, Version: a.o.Version, Since: a.started, Config: a.o.Config.Name(),
@@ -227,6 +228,7 @@ func uplinkCheck(u vmnetd.UplinkState) vmnetd.Check {
 
 // Doctor implements API.
 func (a *Agent) Doctor(ctx context.Context) []vmnetd.Check {
+	a.lookAtFiles()
 	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
 	for _, u := range a.Uplinks() {
 		list = append(list, uplinkCheck(u))

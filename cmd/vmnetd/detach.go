@@ -95,10 +95,11 @@ func (a *app) printDetached(got []vmnetd.Attachment, sel agent.Selector) error {
 }
 
 func detachedSentence(one vmnetd.Attachment) string {
-	if one.Problem == "" {
-		return one.FullName() + ": detached"
+	said := one.FullName() + ": detached"
+	if one.Problem != "" {
+		said = one.FullName() + ": detaching: its traffic has ended, the daemon finishes the rest; " + one.Problem
 	}
-	return one.FullName() + ": detaching: its traffic has ended, the daemon finishes the rest; " + one.Problem
+	return strings.Join(append([]string{said}, one.Reasons...), "; ")
 }
 
 func allListed(got []vmnetd.Attachment) []vmnetd.Attachment {

@@ -135,10 +135,13 @@ func (c *Conn) count(by int) {
 	c.pending += by
 }
 
+// idleSockets is how many sockets are kept open for the requests to come.
+const idleSockets = 4
+
 func (c *Conn) put(s *nl.SocketHandle) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closed || len(c.idle) == idleSockets {
 		s.Close()
 		return
 	}
