@@ -82,7 +82,9 @@ func readRaw(main, dropinDir string, p *problems) (raws []rawFile, notes []strin
 // missing is os.ErrNotExist in plain words.
 type missing string
 
-func (m missing) Error() string        { return vmnetd.Printable(string(m)) + " does not exist" }
+func (m missing) Error() string { return vmnetd.Printable(string(m)) + " does not exist" }
+
+// Is makes it os.ErrNotExist.
 func (m missing) Is(target error) bool { return target == os.ErrNotExist }
 
 func addUnreadable(p *problems, r rawFile, order int, err error) {

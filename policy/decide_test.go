@@ -68,10 +68,10 @@ var refusals = map[string]struct {
 	next string
 }{
 	"bad VM name":      {req: vmnetd.Request{VM: "a/b"}, exit: 2, text: `VM name "a/b" contains '/'`, next: "a VM name has 1 to 128 bytes, no '/', no control character and no leading '-'"},
-	"bad id":           {req: vmnetd.Request{VM: "vm1", ID: "0net"}, exit: 2, text: `NIC id "0net" is not a letter followed by letters, digits, '-', '.' or '_'`},
+	"bad id":           {req: vmnetd.Request{VM: "vm1", ID: "0net"}, exit: 2, text: `NIC id "0net" is not a letter followed by letters, digits, '-', '.' or '_'`, next: "an id is like net0 or lan.2"},
 	"unknown mode":     {req: vmnetd.Request{VM: "vm1", Mode: "brigde"}, exit: 2, text: `unknown mode "brigde"`, next: "modes are bridge, vepa, private, passthru"},
 	"later mode":       {req: vmnetd.Request{VM: "vm1", Mode: "l2"}, exit: 2, text: `mode l2: not in this version`, next: "modes are bridge, vepa, private, passthru"},
-	"multicast MAC":    {req: vmnetd.Request{VM: "vm1", MAC: "01:00:5e:00:00:01"}, exit: 2, text: `MAC 01:00:5e:00:00:01 is a multicast address: its first byte must be even`},
+	"multicast MAC":    {req: vmnetd.Request{VM: "vm1", MAC: "01:00:5e:00:00:01"}, exit: 2, text: `MAC 01:00:5e:00:00:01 is a multicast address: its first byte must be even`, next: "leave it out for one that is made of VM and id, or write one such as 52:54:00:12:34:56"},
 	"too many queues":  {req: vmnetd.Request{VM: "vm1", Queues: 257}, exit: 2, text: `257 queues: a device has 1 to 256`},
 	"negative queues":  {req: vmnetd.Request{VM: "vm1", Queues: -1}, exit: 2, text: `-1 queues: a device has 1 to 256`},
 	"unknown network":  {req: vmnetd.Request{VM: "vm1", Network: "lam"}, exit: 4, text: `there is no network "lam"`, next: "networks are lan, storage, fw, far"},
