@@ -94,7 +94,9 @@ func (h *host) start() *Agent {
 	go func() { done <- h.agent.Run(ctx) }()
 	h.stop = func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			h.t.Errorf("Run ended with %v", err)
+		}
 		h.stop = nil
 	}
 	select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/vmnetd/vmnetd"
@@ -137,12 +138,8 @@ func TestClaimThatFailsIsUndone(t *testing.T) {
 			}
 			done, err := claim(t, h, token, os.Getpid())
 			back()
-			switch {
-			case call == "Find at the end":
-				h.w.Refuse("Find", 1)
-				_, err = done(nil)
-			case call == "SetUp at the end":
-				h.w.Refuse("SetUp", 1)
+			if at, ok := strings.CutSuffix(call, " at the end"); ok {
+				h.w.Refuse(at, 1)
 				_, err = done(nil)
 			}
 			if err == nil {
@@ -262,7 +259,7 @@ func TestProcessThatChangesItsNICIsPutRight(t *testing.T) {
 	eventually(t, "MAC changed through a queue", func() error {
 		dev, err := a.o.Devices.Find(t.Context(), att.Ifname)
 		if err != nil || dev.MAC.String() != att.MAC {
-			return fmt.Errorf("%+v, %v", dev, err)
+			return fmt.Errorf("%+v, %w", dev, err)
 		}
 		return nil
 	})

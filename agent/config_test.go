@@ -232,7 +232,7 @@ func TestListedNICThatCannotBeHad(t *testing.T) {
 		}
 		return h, heard
 	}
-	gone := func(h *host, heard *told) func() error {
+	gone := func(t *testing.T, h *host, heard *told) func() error {
 		return func() error {
 			if list := h.agent.List("vm1"); len(list) != 0 {
 				return fmt.Errorf("listed: %+v", list)
@@ -240,7 +240,7 @@ func TestListedNICThatCannotBeHad(t *testing.T) {
 			if att, ok := heard.attachment("vm1/net0"); ok {
 				return fmt.Errorf("subscribers know %+v", att)
 			}
-			if left := onDisk(h.t.(*testing.T), h); len(left) != 0 {
+			if left := onDisk(t, h); len(left) != 0 {
 				return fmt.Errorf("on disk: %v", left)
 			}
 			return nil
@@ -260,7 +260,7 @@ func TestListedNICThatCannotBeHad(t *testing.T) {
 		if err := h.agent.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "reloaded", gone(h, heard))
+		eventually(t, "reloaded", gone(t, h, heard))
 	})
 	t.Run("is not wanted any more, without a disk", func(t *testing.T) {
 		h, heard := pending(t)
@@ -274,12 +274,12 @@ func TestListedNICThatCannotBeHad(t *testing.T) {
 			t.Errorf("forgotten in memory alone: %+v", list)
 		}
 		back()
-		eventually(t, "disk back", gone(h, heard))
+		eventually(t, "disk back", gone(t, h, heard))
 	})
 	t.Run("goes with its VM", func(t *testing.T) {
 		h, heard := pending(t)
 		h.w.StopVM("vm1")
-		eventually(t, "VM ended", gone(h, heard))
+		eventually(t, "VM ended", gone(t, h, heard))
 	})
 	t.Run("is detached until the next start", func(t *testing.T) {
 		h, heard := pending(t)
@@ -293,7 +293,7 @@ func TestListedNICThatCannotBeHad(t *testing.T) {
 		}
 		h.w.AddUplink("u0", uplinkMAC)
 		reconciled(t, h.agent, "vm1")
-		if err := gone(h, heard)(); err != nil {
+		if err := gone(t, h, heard)(); err != nil {
 			t.Error(err)
 		}
 		h.w.StartVM("vm1")

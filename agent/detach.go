@@ -10,6 +10,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/tapdev"
 )
 
 // Detach implements API.
@@ -151,15 +152,9 @@ func (a *Agent) runOf(ctx context.Context, r record) string {
 // teardown removes what stands of a record, in the reverse order of converge,
 // and forgets it last. It is safe to repeat from any point.
 func (a *Agent) teardown(ctx context.Context, r record) error {
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
-	here := err == nil
-	if err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
+	dev, here, err := a.silence(ctx, r)
+	if err != nil {
 		return err
-	}
-	if here {
-		if err := a.o.Devices.SetUp(ctx, dev, false); err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
-			return err
-		}
 	}
 	if err := a.o.FP.Hit(failpoint.DetachDown); err != nil {
 		return err
@@ -179,6 +174,18 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 		return err
 	}
 	return a.forget(r)
+}
+
+// silence ends the traffic of the record's device, if it is here.
+func (a *Agent) silence(ctx context.Context, r record) (dev tapdev.Device, here bool, err error) {
+	dev, err = a.o.Devices.Find(ctx, r.Ifname)
+	if err == nil {
+		err = a.o.Devices.SetUp(ctx, dev, false)
+	}
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return dev, false, nil
+	}
+	return dev, true, err
 }
 
 // unplug takes the NIC out of the VM, if the VM is still there; dead says that

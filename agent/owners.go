@@ -127,22 +127,27 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 	if r.Phase == vmnetd.Attached && a.sound(ctx, r) {
 		return
 	}
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
-	if errors.Is(err, vmnetd.ErrNotFound) || err == nil && r.Handed != dev.Ifindex {
-		err = errQueuesGone
-	}
-	if err == nil && r.Uplink != "" { // what a process can change through its queues is put right
-		if r, dev, err = a.device(ctx, r); err == nil && r.Handed != dev.Ifindex {
-			err = errQueuesGone
-		}
-	}
-	if err == nil {
-		_, err = a.linkUp(ctx, r, dev)
-	}
-	if err != nil {
+	if r, err := a.putRight(ctx, r); err != nil {
 		vm, _ := a.o.Hypervisor.Find(ctx, r.VM, "") // where it has a socket that we know
 		_ = a.troubled(ctx, r, vm, err)             // noted in the record
 	}
+}
+
+// putRight gives the device of an attachment by fd again what its process can
+// change through the queues, and sets it up. One that has gone is not made anew:
+// nobody would hold its queues.
+func (a *Agent) putRight(ctx context.Context, r record) (record, error) {
+	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	if err == nil && r.Handed == dev.Ifindex && r.Uplink != "" {
+		r, dev, err = a.device(ctx, r)
+	}
+	switch {
+	case errors.Is(err, vmnetd.ErrNotFound), err == nil && r.Handed != dev.Ifindex:
+		return r, errQueuesGone
+	case err != nil:
+		return r, err
+	}
+	return a.linkUp(ctx, r, dev)
 }
 
 // owned says whether the record's queues are in somebody's hands, as its owner

@@ -77,12 +77,15 @@ func New() *World {
 	return &World{nextIndex: 10, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}, at: map[string]hook{}}
 }
 
-// Links, Uplinks, Devices and Hypervisor are the four faces of the host that
-// the agent's interfaces of the same names ask for.
+// The four faces of the host, for the agent's interfaces of the same names.
 type (
-	Links      struct{ W *World }
-	Uplinks    struct{ W *World }
-	Devices    struct{ W *World }
+	// Links is agent.Links.
+	Links struct{ W *World }
+	// Uplinks is agent.Uplinks.
+	Uplinks struct{ W *World }
+	// Devices is agent.Devices.
+	Devices struct{ W *World }
+	// Hypervisor is agent.Hypervisor.
 	Hypervisor struct{ W *World }
 )
 
