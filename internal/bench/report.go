@@ -56,11 +56,9 @@ func (r result) write(w io.Writer) {
 // was found by timing each step; look again when the numbers have moved.
 const why = `What an attach through the daemon does beyond the floor, the largest first:
 
-- it asks QEMU: the vCPUs (for queues: auto), whether it runs, which devices there are, whether the port is free. QEMU takes in a command byte
-  by byte, each by a turn of its main loop, so every question costs 0.2 to 0.5 ms. Name, uuid, the layout of the buses and what takes hotplug
-  are asked once in a run of QEMU; the rest may change at any time;
-- it connects to QEMU twice, once to find the VM and once to plug: between the two the policy decides, and no socket is held meanwhile;
-- two D-Bus calls, Attach and GetAll for its result, each four hops through dbus-daemon, which passes on the signals of the same attach too;
+- it asks QEMU which devices there are and whether the port is free. QEMU takes in a command byte by byte, each by a turn of its main loop, so
+  every question costs 0.2 to 0.5 ms. Name, uuid, vCPUs, the layout of the buses and what takes hotplug are asked once in a run of QEMU;
+- a D-Bus call, four hops through dbus-daemon;
 - it looks each device up before, reads it back after, and checks that a queue is the device's own;
 - it writes the intent and the outcome down, and the events.
 
