@@ -214,6 +214,9 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*l
 	l := &link{path: path, node: n.id(), vm: name, giveBack: giveBack, log: q.log}
 	if err := q.untilFree(ctx, l, n, p); err != nil {
 		giveBack()
+		if errors.Is(err, errNoReply) { // stopped between its greeting and the first answer
+			err = q.explain(l, err)
+		}
 		return nil, err
 	}
 	l.known = q.knows(path, l.peer)
