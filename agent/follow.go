@@ -128,11 +128,25 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 			a.uplinkChanged(was, now)
 		}
 	}
+	for _, r := range a.store.of("") {
+		if a.squeezed(r) {
+			a.lookAgain(r.VM)
+		}
+	}
 	for name, was := range old {
 		if _, declared := seen[name]; !declared {
 			a.publish(Change{Uplink: &was, Gone: true})
 		}
 	}
+}
+
+// squeezed says that a device was pulled down by its uplink, which has room for
+// more now (drivers/net/macvlan.c, macvlan_device_event): both may have happened
+// before anybody looked at the uplink.
+func (a *Agent) squeezed(r record) bool {
+	dev, here := a.o.Links.ByIndex(r.Ifindex)
+	lower, ok := a.o.Links.ByIndex(r.Lower)
+	return here && ok && r.Phase == vmnetd.Attached && dev.MTU < min(r.MTU, lower.MTU)
 }
 
 // lookAtUplink is the uplink as it is now; one that cannot be asked for is as it

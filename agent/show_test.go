@@ -342,35 +342,107 @@ func TestUplinkThatCannotBeAskedForStaysListed(t *testing.T) {
 }
 
 func TestUplinkThatComesBackDuringALookIsNotMissed(t *testing.T) {
+	for name, seen := range map[string]bool{"its absence was seen": true, "its absence was not seen": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.StartVM("vm1")
+			h := newHost(t, w, testConfig())
+			a := h.start()
+			attach(t, a, vmnetd.Request{VM: "vm1", ID: "net0"})
+			turnOf(t, a, "vm1", func(ctx context.Context) {
+				before := a.Uplinks()[0].Ifindex
+				w.Deaf(func() { w.RemoveUplink("u0") }) // nobody else looks at the NIC
+				if seen {
+					a.wake.set(anyUplink)
+					waitUplink(t, a, func(u vmnetd.UplinkState) bool { return u.State == "absent" })
+				}
+				r, _ := a.store.get(key{"vm1", "net0"})
+				vm, err := a.o.Hypervisor.Find(ctx, "vm1", "")
+				if err != nil {
+					t.Error(err)
+				}
+				// It is back before what this look found is written down.
+				_, _, err = a.device(ctx, r)
+				w.AddUplink("u0", uplinkMAC)
+				waitUplink(t, a, func(u vmnetd.UplinkState) bool { return u.State == "up" && u.Ifindex != before })
+				_ = a.troubled(ctx, r, vm, err)
+			})
+			eventually(t, "back", func() error { return h.works("vm1", "net0") })
+		})
+	}
+}
+
+func TestDeviceDeletedBeforeItIsNotedAsAttachedIsNotMissed(t *testing.T) {
 	w := newWorld()
 	w.StartVM("vm1")
 	h := newHost(t, w, testConfig())
 	a := h.start()
+	heard := h.subscribe()
 	attach(t, a, vmnetd.Request{VM: "vm1", ID: "net0"})
-	turnOf(t, a, "vm1", func(ctx context.Context) {
-		w.RemoveUplink("u0")
-		waitUplink(t, a, "absent")
+	turnOf(t, a, "vm1", func(context.Context) {
 		r, _ := a.store.get(key{"vm1", "net0"})
-		vm, err := a.o.Hypervisor.Find(ctx, "vm1", "")
-		if err != nil {
+		r.Phase = vmnetd.Pending
+		a.store.note(r)
+		w.DeleteDevice(r.Ifname)
+		eventually(t, "heard of", func() error {
+			if att, _ := heard.attachment("vm1/net0"); att.Ifindex != 0 || att.Phase != vmnetd.Pending {
+				return fmt.Errorf("%+v", att)
+			}
+			return nil
+		})
+		r.Phase = vmnetd.Attached
+		if err := a.store.put(r); err != nil {
 			t.Error(err)
 		}
-		// It is back before what this look found is written down.
-		_, _, err = a.device(ctx, r)
-		w.AddUplink("u0", uplinkMAC)
-		waitUplink(t, a, "up")
-		_ = a.troubled(ctx, r, vm, err)
 	})
-	eventually(t, "back", func() error { return h.works("vm1", "net0") })
+	eventually(t, "made anew", func() error { return h.works("vm1", "net0") })
 }
 
-func waitUplink(t *testing.T, a *Agent, state string) {
+func TestUplinkThatHasNotGotItsMACBackTakesNoOtherPassthru(t *testing.T) {
+	w := newWorld()
+	w.StartVM("fw1")
+	w.StartVM("fw2")
+	h := newHost(t, w, testConfig())
+	a := h.start()
+	attach(t, a, passthruReq)
+	w.Refuse("RestoreMAC", 1<<30)
+	if _, err := a.Detach(t.Context(), Caller{}, "fw1", Selector{}); err != nil {
+		t.Fatal(err)
+	}
+	other := passthruReq
+	other.VM = "fw2"
+	if _, err := a.Attach(t.Context(), Caller{}, other); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "fw1/net0") {
+		t.Errorf("attach: %v", err)
+	}
+	w.Refuse("RestoreMAC", 0)
+	eventually(t, "restored", func() error { return h.clean("fw1") })
+	attach(t, a, other)
+}
+
+func waitUplink(t *testing.T, a *Agent, is func(vmnetd.UplinkState) bool) {
 	t.Helper()
-	eventually(t, "uplink "+state, func() error {
-		if u := a.Uplinks()[0]; u.State != state {
+	eventually(t, "u0", func() error {
+		if u := a.Uplinks()[0]; !is(u) {
 			return fmt.Errorf("%+v", u)
 		}
 		return nil
+	})
+}
+
+func TestMTUThatWasLoweredAndRaisedUnseenIsPutRight(t *testing.T) {
+	w := newWorld()
+	w.StartVM("vm1")
+	h := newHost(t, w, testConfig())
+	a := h.start()
+	att := attach(t, a, vmnetd.Request{VM: "vm1", ID: "net0"})
+	w.Deaf(func() { w.SetMTU("u0", 1400) })
+	w.SetMTU("u0", 1500)
+	eventually(t, "put right", func() error {
+		dev, err := a.o.Devices.Find(t.Context(), att.Ifname)
+		if err != nil || dev.MTU != 1500 {
+			return fmt.Errorf("%+v, %w", dev, err)
+		}
+		return h.works("vm1", "net0")
 	})
 }
 

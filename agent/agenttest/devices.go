@@ -3,6 +3,7 @@ package agenttest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 
 	"github.com/vmnetd/vmnetd"
@@ -34,7 +35,7 @@ func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, err
 				u.mac = spec.MAC.String()
 			}
 			dev = tapdev.Device{VM: spec.VM, ID: spec.ID, Ifname: spec.Ifname, Ifindex: f.W.index(), Lower: u.index, Mode: spec.Mode, MAC: spec.MAC, MTU: mtu, Queues: spec.Queues}
-			f.W.devices[spec.Ifname] = &device{dev, name}
+			f.W.devices[spec.Ifname], f.W.named[dev.Ifindex] = &device{dev, name}, dev.Ifname
 			f.W.linkChanged(dev.Ifindex)
 			return nil
 		}
@@ -58,6 +59,9 @@ func (f Devices) Find(_ context.Context, ifname string) (tapdev.Device, error) {
 	var dev tapdev.Device
 	err := f.W.do("Find", func() error {
 		d := f.W.devices[ifname]
+		if ifname == "" {
+			return errors.New("the kernel refuses to look for a device without a name")
+		}
 		if d == nil {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", ifname)
 		}

@@ -25,6 +25,7 @@ var ErrInjected = errors.New("injected failure")
 type World struct {
 	mu        sync.Mutex
 	nextIndex int
+	named     map[int]string        // ifname by ifindex, of devices that are or were
 	uplinks   map[string]*uplinkDev // by name
 	devices   map[string]*device    // by ifname
 	vms       map[string]*vm        // by name
@@ -74,7 +75,7 @@ type nic struct {
 
 // New makes an empty host.
 func New() *World {
-	return &World{nextIndex: 10, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}, at: map[string]hook{}}
+	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}, at: map[string]hook{}}
 }
 
 // The four faces of the host, for the agent's interfaces of the same names.
@@ -201,16 +202,23 @@ func (w *World) AddUplink(name, mac string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := &uplinkDev{index: w.index(), mac: mac, mtu: 1500, carrier: true, perm: mac}
-	w.uplinks[name] = u
+	w.uplinks[name], w.named[u.index] = u, name
 	w.linkChanged(u.index)
 }
 
-// SetMTU gives an uplink another MTU.
+// SetMTU gives an uplink another MTU; devices on it that are larger are pulled
+// down, as in the kernel.
 func (w *World) SetMTU(name string, mtu int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := w.uplinks[name]
 	u.mtu = mtu
+	for _, d := range w.devices {
+		if d.uplink == name && d.MTU > mtu {
+			d.MTU = mtu
+			w.linkChanged(d.Ifindex)
+		}
+	}
 	w.linkChanged(u.index)
 }
 
@@ -287,7 +295,7 @@ func (w *World) PutDevice(d tapdev.Device, uplinkName string) tapdev.Device {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d.Ifindex, d.Lower = w.index(), w.uplinks[uplinkName].index
-	w.devices[d.Ifname] = &device{d, uplinkName}
+	w.devices[d.Ifname], w.named[d.Ifindex] = &device{d, uplinkName}, d.Ifname
 	return d
 }
 
@@ -475,26 +483,28 @@ func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error
 
 // ByName implements agent.Links.
 func (f Links) ByName(name string) (rtnl.Link, bool) {
-	return f.find(func(_ int, n string) bool { return n == name })
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	return f.W.linkNamed(name)
 }
 
 // ByIndex implements agent.Links.
 func (f Links) ByIndex(index int) (rtnl.Link, bool) {
-	return f.find(func(i int, _ string) bool { return i == index })
-}
-
-func (f Links) find(match func(index int, name string) bool) (rtnl.Link, bool) {
 	f.W.mu.Lock()
 	defer f.W.mu.Unlock()
-	for name, u := range f.W.uplinks {
-		if match(u.index, name) {
-			return f.W.uplinkLink(name, u), true
-		}
+	l, ok := f.W.linkNamed(f.W.named[index])
+	if !ok || l.Index != index {
+		return rtnl.Link{}, false
 	}
-	for _, d := range f.W.devices {
-		if match(d.Ifindex, d.Ifname) {
-			return f.W.link(d), true
-		}
+	return l, true
+}
+
+func (w *World) linkNamed(name string) (rtnl.Link, bool) {
+	if u := w.uplinks[name]; u != nil {
+		return w.uplinkLink(name, u), true
+	}
+	if d := w.devices[name]; d != nil {
+		return w.link(d), true
 	}
 	return rtnl.Link{}, false
 }
