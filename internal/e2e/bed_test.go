@@ -108,7 +108,7 @@ func (b *bed) path(name string) string { return filepath.Join(b.dir, name) }
 // daemon is a running `vmnetd serve`.
 type daemon struct {
 	cmd  *exec.Cmd
-	log  *saying
+	log  *testkit.Output
 	done chan struct{}
 	err  error
 }
@@ -145,7 +145,7 @@ func (b *bed) start(env ...string) {
 // launch starts the daemon without waiting.
 func (b *bed) launch(env ...string) *daemon {
 	b.t.Helper()
-	d := &daemon{log: &saying{}, done: make(chan struct{})}
+	d := &daemon{log: &testkit.Output{}, done: make(chan struct{})}
 	argv := append(slices.Clone(b.wrap), binary, "serve", "--config", b.path("vmnetd.yaml"), "--state-dir", b.path("state"), "--lib-dir", b.path("lib"))
 	d.cmd = b.host.Command(context.Background(), argv[0], argv[1:]...)
 	d.cmd.Env = append(append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+b.bus), env...)

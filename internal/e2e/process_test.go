@@ -11,37 +11,20 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 // process is a program that runs in the host's namespace as long as the test.
 type process struct {
 	cmd  *exec.Cmd
-	out  saying
+	out  testkit.Output
 	gone chan struct{}
-}
-
-// saying collects what a program says; it can be read while it goes on.
-type saying struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *saying) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
-
-func (s *saying) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
 }
 
 // spawn starts a program in the host's namespace with the bed's bus. It is

@@ -30,7 +30,7 @@ type Daemon struct {
 	PID int
 
 	cmd   *exec.Cmd
-	log   lockedBuffer
+	log   Output
 	ended chan struct{}
 	err   error // of Wait; read it after ended is closed
 }
@@ -169,19 +169,19 @@ func (d *Daemon) Stop() error {
 	return nil
 }
 
-// lockedBuffer can be read while a child still writes to it.
-type lockedBuffer struct {
+// Output collects what a program says; it can be read while the program goes on.
+type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
+func (l *Output) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *lockedBuffer) String() string {
+func (l *Output) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
