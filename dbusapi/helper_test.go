@@ -53,7 +53,7 @@ func runAs(name string) int {
 // returns what it says.
 func asNobody(t *testing.T, name string, env ...string) string {
 	t.Helper()
-	testkit.Require(t, "netns") // root, to become another user
+	testkit.Require(t, "netns")                               // root, to become another user
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe") // the test binary lies in a folder of root's
 	cmd.Env = append(append(os.Environ(), "DBUSAPI_TEST_AS="+name, "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Dir = "/"
