@@ -19,13 +19,16 @@ var mayImport = map[string][]string{
 	".":               {},
 	"policy":          {},
 	"tapdev":          {},
-	"uplink":          {},
+	"bonding":         {},
+	"teaming":         {},
+	"announce":        {},
+	"uplink":          {"bonding", "teaming"},
 	"hypervisor":      {},
-	"agent":           {"policy", "uplink", "tapdev", "hypervisor"},
-	"agent/agenttest": {"agent", "policy", "uplink", "tapdev", "hypervisor"},
-	"dbusapi":         {"agent", "policy", "uplink", "tapdev", "hypervisor"},
-	"config":          {"agent", "policy", "uplink", "tapdev", "hypervisor"},
-	"cmd/vmnetd":      {"agent", "policy", "uplink", "tapdev", "hypervisor", "dbusapi", "config"},
+	"agent":           {"bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
+	"agent/agenttest": {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
+	"dbusapi":         {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
+	"config":          {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
+	"cmd/vmnetd":      {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "dbusapi", "config"},
 }
 
 // onlyIn is who may import a library, with the reason.
@@ -36,6 +39,7 @@ var onlyIn = map[string]struct {
 	"github.com/goccy/go-yaml":        {[]string{"config"}, "the rest sees clean types, never YAML"},
 	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "uplink"}, "the rest sees links as rtnl.Link"},
 	"github.com/godbus/dbus/v5":       {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
+	"github.com/mdlayher/genetlink":   {[]string{"teaming"}, "the team family is teaming's alone"},
 	"github.com/digitalocean/go-qemu": {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
 	"github.com/spf13/cobra":          {[]string{"cmd/vmnetd"}, "the command line is a front end"},
 }

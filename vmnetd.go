@@ -66,19 +66,6 @@ type Attachment struct {
 // FullName is VM/NIC, the attachment's name everywhere.
 func (a Attachment) FullName() string { return FullName(a.VM, a.ID) }
 
-// UplinkState is an uplink as `status` and D-Bus show it.
-type UplinkState struct {
-	Name    string `json:"name"`
-	Kind    string `json:"kind"` // nic, external (later: bond, team, vlan, bridge, anchor)
-	Ifname  string `json:"ifname"`
-	Ifindex int    `json:"ifindex"` // 0 while the device is absent
-	MAC     string `json:"mac"`
-	MTU     int    `json:"mtu"`
-	State   string `json:"state"` // up, no-carrier, down, absent
-	Guests  int    `json:"guests"`
-	Problem string `json:"problem"`
-}
-
 // Check is one line of `doctor` or `status --check`.
 type Check struct {
 	Level string `json:"level"` // ok, warn, fail

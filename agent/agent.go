@@ -20,11 +20,12 @@ import (
 
 // Options is the world that an Agent works in. All fields but FP must be set.
 type Options struct {
-	Config     ConfigSource
-	Links      Links
-	Uplinks    Uplinks
-	Devices    Devices
-	Hypervisor Hypervisor
+	Config      ConfigSource
+	Links       Links
+	Uplinks     Uplinks
+	Provisioner Provisioner
+	Devices     Devices
+	Hypervisor  Hypervisor
 
 	StateDir string // state.json; gone at reboot, as the devices are
 	LibDir   string // events

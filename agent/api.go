@@ -64,4 +64,33 @@ type API interface {
 	// must not block.
 	Subscribe(on func(Change)) (stop func())
 	Reload(ctx context.Context) error
+
+	UplinkAPI
+}
+
+// UplinkAPI is what the agent does about the uplinks that are ours.
+type UplinkAPI interface {
+	// Plan compares what is with what the operator's files declare; names
+	// restricts it to these uplinks and what they stand on.
+	Plan(ctx context.Context, names []string) (vmnetd.Plan, error)
+	// Apply carries the plan out. Unless o.NoConfirm it is undone at
+	// Applied.Until when nobody has confirmed it by then, also when this
+	// process is dead. vmnetd.ErrBusy: the plan has problems, nothing was touched.
+	Apply(ctx context.Context, who Caller, o vmnetd.ApplyOptions) (vmnetd.Applied, error)
+	// Confirm keeps an apply; id "" is the one that waits.
+	Confirm(ctx context.Context, who Caller, id string) error
+	// Rollback undoes the apply that waits for its confirmation.
+	Rollback(ctx context.Context, who Caller, id string) error
+	// Move puts an anchor on one of its members until it is moved again; to ""
+	// lets it choose by itself again.
+	Move(ctx context.Context, who Caller, anchor, to string) error
+	// SetDrain moves the active path off a port and keeps it off, or ends that.
+	SetDrain(ctx context.Context, who Caller, uplink, port string, on bool) error
+	// SetHold stops converging an uplink until a moment; the zero time ends it.
+	SetHold(ctx context.Context, who Caller, uplink string, until time.Time) error
+	// Team reads or changes a team; the answer is JSON, or the value asked for.
+	Team(ctx context.Context, who Caller, team string, req vmnetd.TeamRequest) (string, error)
+	// Convert shows an uplink as the other kind ("bond" or "team"); live does
+	// it, under the guests of an anchor over it.
+	Convert(ctx context.Context, who Caller, uplink, to string, live bool) (vmnetd.Conversion, error)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -124,7 +125,7 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	a.uplinks = seen
 	a.mu.Unlock()
 	for name, now := range seen {
-		if was := old[name]; was != now {
+		if was := old[name]; !reflect.DeepEqual(was, now) {
 			a.uplinkChanged(was, now)
 		}
 	}
@@ -157,7 +158,10 @@ func (a *Agent) lookAtUplink(ctx context.Context, spec uplink.Spec, was vmnetd.U
 	if err != nil {
 		a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
 		a.retries.later(retry, func() { a.wake.set(anyUplink) })
-		u := cmp.Or(was, uplinkState(spec, state))
+		u := was
+		if u.Name == "" {
+			u = uplinkState(spec, state)
+		}
 		u.Problem = "its state is not known: " + err.Error()
 		return u
 	}
@@ -210,11 +214,8 @@ func (a *Agent) lookAtGuests(uplink string) {
 
 func uplinkState(spec uplink.Spec, s uplink.State) vmnetd.UplinkState {
 	u := vmnetd.UplinkState{
-		Name: spec.Name, Kind: "nic", Ifname: s.Link.Name, Ifindex: s.Link.Index, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
+		Name: spec.Name, Kind: spec.Kind, Ifname: s.Link.Name, Ifindex: s.Link.Index, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
 		State: linkState(s.Link.Up, s.Link.Carrier), Problem: s.Problem,
-	}
-	if spec.External {
-		u.Kind = "external"
 	}
 	if !s.Present {
 		u.State = "absent"

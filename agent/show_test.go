@@ -77,7 +77,7 @@ func TestUplinkThatIsUpAndHasAProblemIsAWarning(t *testing.T) {
 	if c.Level != vmnetd.LevelWarn || c.Text != "eno1 was renamed" || c.Do != "ip -d link show eno1" {
 		t.Errorf("%+v", c)
 	}
-	if u := uplinkState(uplink.Spec{Name: "br0", External: true}, uplink.State{}); u.Kind != "external" || u.State != "absent" {
+	if u := uplinkState(uplink.Spec{Name: "br0", Kind: vmnetd.UplinkExternal}, uplink.State{}); u.Kind != "external" || u.State != "absent" {
 		t.Errorf("%+v", u)
 	}
 }

@@ -67,6 +67,44 @@ type Uplinks interface {
 	State(ctx context.Context, spec uplink.Spec) (uplink.State, error)
 }
 
+// Provisioner makes, changes, watches and repairs the uplinks that are ours
+// (uplink.Manager implements it). It keeps what was applied, the overrides
+// (drain, hold, move) and the checkpoint of an apply on disk.
+type Provisioner interface {
+	// Applied is the uplinks as last applied and confirmed; ever is false where
+	// nothing ever was.
+	Applied() (specs []uplink.Spec, at time.Time, ever bool)
+	// Plan compares what is with want.
+	Plan(ctx context.Context, want []uplink.Spec, names []string) (vmnetd.Plan, error)
+	Apply(ctx context.Context, want []uplink.Spec, o vmnetd.ApplyOptions) (vmnetd.Applied, error)
+	Confirm(ctx context.Context, id string) error
+	Rollback(ctx context.Context, id string) error
+	Move(ctx context.Context, anchor, to string) error
+	SetDrain(ctx context.Context, uplink, port string, on bool) error
+	SetHold(ctx context.Context, uplink string, until time.Time) error
+	Team(ctx context.Context, spec uplink.Spec, req vmnetd.TeamRequest) (string, error)
+	Convert(ctx context.Context, want []uplink.Spec, name, to string, live bool) (vmnetd.Conversion, error)
+	// Repair puts right alone what is missing and costs no guest anything: a
+	// dead controller of ours, an absent configured port, an uplink down, an
+	// anchor on the wrong member.
+	Repair(ctx context.Context) error
+	// Describe is the uplink with ports, bond and team, overrides and drift; it
+	// may ask teamd and take as long as ctx allows.
+	Describe(ctx context.Context, spec uplink.Spec) (vmnetd.UplinkState, error)
+	// Path is how frames of a device reach the outside now, from what was last
+	// heard of the kernel: it asks nobody.
+	Path(ifindex int) uplink.Path
+	// Run follows teamd, timers and the confirm window; changed is called with
+	// the ifindex of a device whose path or state may have changed (0: any) and
+	// must not block.
+	Run(ctx context.Context, changed func(ifindex int)) error
+	// EnsureVLAN makes or finds the VLAN device of a network on an uplink's
+	// device; ReleaseVLAN removes it where it is ours and nothing stands on it.
+	EnsureVLAN(ctx context.Context, lower rtnl.Link, vlan int) (rtnl.Link, error)
+	ReleaseVLAN(ctx context.Context, lower, vlan int) error
+	Doctor(ctx context.Context) []vmnetd.Check
+}
+
 // Devices makes, opens and removes tap devices (tapdev.Host implements it).
 type Devices interface {
 	// Ensure makes the device, or verifies the one that is there: down, marked,

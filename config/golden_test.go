@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -67,7 +68,7 @@ func show(cfg agent.Config, err error) string {
 		return b.String()
 	}
 	for _, u := range cfg.Uplinks {
-		fmt.Fprintf(&b, "uplink %s external=%v device=%q mac=%q path=%q mtu=%d\n", u.Name, u.External, u.Device, u.MAC, u.Path, u.MTU)
+		fmt.Fprintf(&b, "uplink %s external=%v device=%q mac=%q path=%q mtu=%d\n", u.Name, u.Kind == vmnetd.UplinkExternal, u.Device, u.MAC, u.Path, u.MTU)
 	}
 	fmt.Fprintf(&b, "defaults %s\n", showGrant(cfg.Policy.Defaults))
 	for _, n := range cfg.Policy.Networks {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/uplink"
 )
 
@@ -75,8 +76,11 @@ func (b *builder) uplink(u *rawUplink, devices declared) {
 	if !fresh || kind == nil {
 		return
 	}
-	spec := uplink.Spec{Name: u.name.V, External: kind == &u.external, MTU: u.mtu.V}
-	if spec.External && u.mtu.Given {
+	spec := uplink.Spec{Name: u.name.V, Kind: vmnetd.UplinkNIC, MTU: u.mtu.V}
+	if kind == &u.external {
+		spec.Kind = vmnetd.UplinkExternal
+	}
+	if !spec.Ours() && u.mtu.Given {
 		b.add(u.mtu.Key, "an external uplink is never changed, so mtu has no effect").do("leave it out; MTUs of VMs are given by mtu in a network")
 	}
 	device := b.match(u, &kind.match, &spec)

@@ -152,6 +152,24 @@ func AddrGenNone() Attr {
 	return Attr{Type: unix.IFLA_AF_SPEC, Nest: []Attr{{Type: unix.AF_INET6, Nest: []Attr{mode}}}}
 }
 
+// Info is IFLA_LINKINFO for a change of a link that is there: its kind and the
+// attributes of that kind to change.
+func Info(kind string, data []Attr) Attr {
+	return Attr{Type: unix.IFLA_LINKINFO, Nest: []Attr{
+		{Type: unix.IFLA_INFO_KIND, Value: nl.NonZeroTerminated(kind)},
+		{Type: unix.IFLA_INFO_DATA, Nest: data},
+	}}
+}
+
+// PortInfo is IFLA_LINKINFO for a change of a port: the kind of its master and
+// the attributes of the port to change.
+func PortInfo(masterKind string, data []Attr) Attr {
+	return Attr{Type: unix.IFLA_LINKINFO, Nest: []Attr{
+		{Type: unix.IFLA_INFO_SLAVE_KIND, Value: nl.NonZeroTerminated(masterKind)},
+		{Type: unix.IFLA_INFO_SLAVE_DATA, Nest: data},
+	}}
+}
+
 // VethPeer is the IFLA_INFO_DATA of a veth whose other end is made in the
 // namespace of an open descriptor (uapi/linux/veth.h, VETH_INFO_PEER).
 func VethPeer(name string, nsFd int) []Attr {

@@ -14,13 +14,17 @@ type Link struct {
 	MAC         net.HardwareAddr
 	PermMAC     net.HardwareAddr // IFLA_PERM_ADDRESS, nil where there is none
 	MTU         int
-	Up          bool // IFF_UP
-	Carrier     bool // IFF_LOWER_UP
-	Running     bool // IFF_RUNNING: up, and the kernel has acted on the carrier; frames sent earlier are dropped
-	AllMulti    bool // IFF_ALLMULTI was asked for on this device
-	Inet6       bool // the device has IPv6 settings (the kernel has IPv6, and the MTU is at least 1280)
-	IPv6        bool // IPv6 is on: Inet6, and disable_ipv6 is 0
-	AddrGenNone bool // IPv6 makes no link-local address by itself (addrgenmode none)
+	Up          bool   // IFF_UP
+	Carrier     bool   // IFF_LOWER_UP
+	Running     bool   // IFF_RUNNING: up, and the kernel has acted on the carrier; frames sent earlier are dropped
+	AllMulti    bool   // IFF_ALLMULTI was asked for on this device
+	Inet6       bool   // the device has IPv6 settings (the kernel has IPv6, and the MTU is at least 1280)
+	IPv6        bool   // IPv6 is on: Inet6, and disable_ipv6 is 0
+	AddrGenNone bool   // IPv6 makes no link-local address by itself (addrgenmode none)
+	Data        []byte // IFLA_INFO_DATA: the attributes of its kind, as they came; nil where there are none
+	PortKind    string // IFLA_INFO_SLAVE_KIND: bond, team or bridge where the link is a port of one, "" otherwise
+	PortData    []byte // IFLA_INFO_SLAVE_DATA: the attributes of a port, as they came
+	Promisc     int    // IFLA_PROMISCUITY: how many users have set it promiscuous
 	Alias       string
 	Group       uint32
 	Queues      int    // IFLA_NUM_TX_QUEUES

@@ -66,6 +66,7 @@ var attributes = map[int]func(l *Link, v []byte){
 	unix.IFLA_PERM_ADDRESS:        func(l *Link, v []byte) { l.PermMAC = hardware(v) },
 	unix.IFLA_MTU:                 func(l *Link, v []byte) { l.MTU = int(number(v)) },
 	unix.IFLA_IFALIAS:             func(l *Link, v []byte) { l.Alias = text(v) },
+	unix.IFLA_PROMISCUITY:         func(l *Link, v []byte) { l.Promisc = int(number(v)) },
 	unix.IFLA_GROUP:               func(l *Link, v []byte) { l.Group = number(v) },
 	unix.IFLA_NUM_TX_QUEUES:       func(l *Link, v []byte) { l.Queues = int(number(v)) },
 	unix.IFLA_PARENT_DEV_NAME:     func(l *Link, v []byte) { l.ParentDev = text(v) },
@@ -94,6 +95,11 @@ func (l *Link) takeInfo(v []byte) {
 			l.Kind = text(v)
 		case unix.IFLA_INFO_DATA:
 			data = v
+			l.Data = bytes.Clone(v)
+		case unix.IFLA_INFO_SLAVE_KIND:
+			l.PortKind = text(v)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			l.PortData = bytes.Clone(v)
 		}
 	})
 	switch l.Kind {
@@ -128,6 +134,10 @@ func (l *Link) takeInet6(v []byte) {
 		l.AddrGenNone = at(devconfAddrGenMode) == addrGenModeNone
 	})
 }
+
+// Each calls f for every attribute in b (Link.Data, Link.PortData), in the
+// kernel's order, with its type and value; what is no attribute ends it.
+func Each(b []byte, f func(attr int, value []byte)) { each(b, f) }
 
 func each(b []byte, f func(attr int, value []byte)) {
 	attrs, err := nl.ParseRouteAttr(b)
