@@ -15,6 +15,9 @@ import (
 // it fails instead of being skipped. Continuous integration sets it.
 const RequireEnv = "VMNETD_REQUIRE"
 
+// TierEnv says which tier's machine a test runs on; the VM tier sets it to vm.
+const TierEnv = "VMNETD_TIER"
+
 // Skipper is a TB that can also be skipped, as testing.TB can.
 type Skipper interface {
 	TB
@@ -39,7 +42,7 @@ func Require(t Skipper, tier string) {
 var programs = map[string][]string{
 	"netns":   nil,
 	"libvirt": {"libvirtd", "virsh", "qemu-system-x86_64"},
-	"vm":      {"qemu-system-x86_64"},
+	"vm":      {"teamd", "dbus-daemon", "ip"},
 }
 
 var canNamespace = sync.OnceValue(func() error {
@@ -54,6 +57,9 @@ func able(tier string) error {
 	needs, known := programs[tier]
 	if !known {
 		return fmt.Errorf("there is no tier %q", tier)
+	}
+	if tier == "vm" && os.Getenv(TierEnv) != tier {
+		return fmt.Errorf("it runs in the VM tier only: make test-vm")
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("only root can do this")
