@@ -9,13 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/vmnetd/vmnetd/internal/bootimage"
 )
 
 // bootLimit is how long a guest may take to its first prompt: it needs 8 s on
@@ -209,15 +210,15 @@ func (g *Guest) live(argv, env []string, started chan<- error) error {
 func (o GuestOptions) command(dir string) []string {
 	argv := append([]string{}, o.Wrap...)
 	argv = append(argv, qemuProgram,
-		"-name", "guest="+commas(o.Name), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-name", "guest="+bootimage.Commas(o.Name), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-m", "128", "-smp", strconv.Itoa(max(o.SMP, 1)),
-		"-serial", "file:"+commas(filepath.Join(dir, "console")),
+		"-serial", "file:"+bootimage.Commas(filepath.Join(dir, "console")),
 		// signal=off: without it QEMU puts the terminal's Ctrl-C on this channel.
 		"-chardev", "stdio,id=commands,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=commands")
-	argv = append(argv, accelerator()...)
+	argv = append(argv, bootimage.Accelerator()...)
 	argv = append(argv, o.machine()...)
 	if o.QMPSocket != "" {
-		argv = append(argv, "-qmp", "unix:"+commas(o.QMPSocket)+",server=on,wait=off")
+		argv = append(argv, "-qmp", "unix:"+bootimage.Commas(o.QMPSocket)+",server=on,wait=off")
 	}
 	return append(argv, o.Args...)
 }
@@ -235,22 +236,6 @@ func (o GuestOptions) machine() []string {
 		argv = append(argv, "-device", fmt.Sprintf("pcie-root-port,id=rp%d,chassis=%d,slot=%d", i, i+1, i+1))
 	}
 	return argv
-}
-
-var hardwareVirtualization = regexp.MustCompile(`(?m)^flags\s*:.*\b(vmx|svm)\b`)
-
-// accelerator takes KVM only where the processor has it: /dev/kvm can be
-// opened on machines where a stock kernel then hangs.
-func accelerator() []string {
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err == nil {
-		_ = kvm.Close()
-	}
-	if err == nil && hardwareVirtualization.Match(info) {
-		return []string{"-accel", "kvm", "-cpu", "host"}
-	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
 }
 
 // postMortem is the end of what QEMU and the guest's kernel said.

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/vmnetd/vmnetd/internal/bootimage"
 )
 
 // qemuProgram is the emulator that the tests drive.
@@ -154,11 +156,11 @@ func (q *QEMU) args(o QEMUOptions) []string {
 	args := []string{
 		"-nodefaults", "-display", "none", "-accel", "tcg", "-machine", o.Machine,
 		"-m", strconv.Itoa(o.MemoryMiB), "-smp", strconv.Itoa(o.SMP),
-		"-qmp", "unix:" + commas(socket) + ",server=on,wait=off",
-		"-qmp", "unix:" + commas(q.control) + ",server=on,wait=off",
+		"-qmp", "unix:" + bootimage.Commas(socket) + ",server=on,wait=off",
+		"-qmp", "unix:" + bootimage.Commas(q.control) + ",server=on,wait=off",
 	}
 	if !o.NoName {
-		args = append(args, "-name", "guest="+commas(o.Name)+",debug-threads=on")
+		args = append(args, "-name", "guest="+bootimage.Commas(o.Name)+",debug-threads=on")
 	}
 	if !o.Running {
 		args = append(args, "-S")
@@ -171,9 +173,6 @@ func (q *QEMU) args(o QEMUOptions) []string {
 	}
 	return append(args, o.Args...)
 }
-
-// commas doubles them, as QEMU's option parser wants it (util/qemu-option.c).
-func commas(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
 // Kill ends QEMU with SIGKILL and waits until it is gone; its socket stays
 // behind, as after a crash. Calling it again does nothing.

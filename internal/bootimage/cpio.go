@@ -1,4 +1,4 @@
-package testkit
+package bootimage
 
 import (
 	"bytes"
@@ -6,9 +6,9 @@ import (
 	"io/fs"
 )
 
-// cpioArchive is a "newc" archive, the format of an initramfs
+// Archive is a "newc" archive, the format of an initramfs
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
-type cpioArchive struct {
+type Archive struct {
 	buf   bytes.Buffer
 	inode int
 }
@@ -19,19 +19,21 @@ const (
 	cpioFile = 0o100000
 )
 
-func (a *cpioArchive) dir(name string) { a.entry(name, cpioDir|0o755, nil) }
+// Dir adds a directory.
+func (a *Archive) Dir(name string) { a.entry(name, cpioDir|0o755, nil) }
 
-func (a *cpioArchive) file(name string, perm fs.FileMode, content []byte) {
+// File adds a file; its directory must have been added before.
+func (a *Archive) File(name string, perm fs.FileMode, content []byte) {
 	a.entry(name, cpioFile|uint32(perm.Perm()), content)
 }
 
-// bytes closes the archive; nothing may be added afterwards.
-func (a *cpioArchive) bytes() []byte {
+// Bytes closes the archive; nothing may be added afterwards.
+func (a *Archive) Bytes() []byte {
 	a.entry("TRAILER!!!", 0, nil)
 	return a.buf.Bytes()
 }
 
-func (a *cpioArchive) entry(name string, mode uint32, content []byte) {
+func (a *Archive) entry(name string, mode uint32, content []byte) {
 	const links, zero = 1, 0
 	a.inode++
 	// magic; ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor
@@ -47,7 +49,7 @@ func (a *cpioArchive) entry(name string, mode uint32, content []byte) {
 
 // pad fills up to the next multiple of four, as the format wants after the
 // name and after the content.
-func (a *cpioArchive) pad() {
+func (a *Archive) pad() {
 	for a.buf.Len()%4 != 0 {
 		a.buf.WriteByte(0)
 	}
