@@ -48,7 +48,7 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 // has it.
 func (a *Agent) placeOf(ctx context.Context, dev tapdev.Device) (uplink, network string) {
 	cfg := a.config()
-	for _, spec := range cfg.Uplinks {
+	for _, spec := range a.specs() {
 		state, err := a.o.Uplinks.State(ctx, spec)
 		if err != nil || state.Link.Index != dev.Lower {
 			continue

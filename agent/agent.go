@@ -24,6 +24,7 @@ type Options struct {
 	Links       Links
 	Uplinks     Uplinks
 	Provisioner Provisioner
+	Announcer   Announcer
 	Devices     Devices
 	Hypervisor  Hypervisor
 
@@ -46,12 +47,14 @@ type Agent struct {
 	ready   chan struct{}
 	started time.Time
 	wake    *wake
+	paths   *paths
 	offers  *offers
 	retries retries
 	owners  owners
 	subs    subscribers
 
 	reloading sync.Mutex // one Reload at a time: what runs is what was accepted last
+	vlans     sync.Mutex // one change of VLAN devices at a time: the last NIC goes, or the first comes
 	looking   sync.Mutex // one look at the uplinks at a time: the later one has the last word
 
 	mu       sync.Mutex // guards what follows; never held across a call into the world
@@ -81,6 +84,7 @@ func New(o Options) *Agent {
 		ready:   make(chan struct{}),
 		started: time.Now(),
 		wake:    newWake(),
+		paths:   newPaths(),
 		uplinks: map[string]vmnetd.UplinkState{},
 		offers:  newOffers(),
 		retries: retries{first: o.Backoff},
@@ -107,8 +111,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.owners.init(jobs, a.ownerEnded)
 
 	g, ctx := errgroup.WithContext(ctx)
-	a.o.Links.OnChange(a.wake.set)
+	a.o.Links.OnChange(a.linkChanged)
 	g.Go(func() error { return a.o.Links.Run(ctx) })
+	g.Go(func() error { return a.o.Announcer.Run(ctx) })
+	g.Go(func() error { return a.o.Provisioner.Run(ctx, a.linkChanged) })
+	g.Go(func() error { return a.followPaths(ctx) })
 	g.Go(func() error {
 		if err := a.o.Links.Sync(ctx); err != nil {
 			return err
@@ -120,6 +127,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stop.Stop()
 	a.retries.stop()
 	a.offers.stop()
+	a.paths.stop()
 	a.turns.close()
 	cancelJobs()
 	a.owners.wait()
@@ -133,6 +141,7 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 		a.stateErr = err
 		a.mu.Unlock()
 	}
+	a.startUplinks(ctx)
 	a.refreshUplinks(ctx)
 	if err := a.sweep(ctx); err != nil {
 		return fmt.Errorf("cannot look for devices of ours: %w", err)

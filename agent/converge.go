@@ -43,7 +43,11 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	if r, err = a.saveMAC(r, state); err != nil {
 		return r, tapdev.Device{}, err
 	}
-	spec, err := r.spec(state.Link)
+	lower, err := a.lower(ctx, r, state.Link)
+	if err != nil {
+		return r, tapdev.Device{}, err
+	}
+	spec, err := r.spec(lower)
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}
@@ -174,6 +178,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	}
 	a.retries.done(r.key())
 	if was != vmnetd.Attached {
+		a.announceOne(r)
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
 	}
 	a.changed(r)

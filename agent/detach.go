@@ -173,6 +173,9 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 	if err := a.restoreMAC(ctx, r); err != nil {
 		return err
 	}
+	if err := a.releaseVLAN(ctx, r); err != nil {
+		return err
+	}
 	return a.forget(r)
 }
 
@@ -259,6 +262,7 @@ func (a *Agent) forget(r record) error {
 	}
 	a.retries.done(r.key())
 	a.owners.drop(r.key())
+	a.quiet(r)
 	a.offers.end(r.key())
 	if r.Handed != 0 { // otherwise it never was attached
 		a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})

@@ -74,7 +74,7 @@ func (a *Agent) facts(ctx context.Context, cfg Config, req vmnetd.Request, vm hy
 			f.Taken = append(f.Taken, r.ID)
 		}
 	}
-	for _, spec := range cfg.Uplinks {
+	for _, spec := range a.specs() {
 		state, err := a.o.Uplinks.State(ctx, spec)
 		if err != nil {
 			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
@@ -123,7 +123,7 @@ func user(l rtnl.Link, family vmnetd.Family) policy.User {
 
 // specOf is an uplink as declared now.
 func (a *Agent) specOf(name string) (uplink.Spec, bool) {
-	for _, spec := range a.config().Uplinks {
+	for _, spec := range a.specs() {
 		if spec.Name == name {
 			return spec, true
 		}

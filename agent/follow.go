@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -118,12 +120,21 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	old := a.uplinks
 	a.mu.Unlock()
 	seen := map[string]vmnetd.UplinkState{}
-	for _, spec := range a.config().Uplinks {
-		seen[spec.Name] = a.lookAtUplink(ctx, spec, old[spec.Name])
+	var looks sync.WaitGroup
+	var found sync.Mutex
+	for _, spec := range a.specs() { // side by side: one whose controller does not answer holds up no other
+		looks.Go(func() {
+			u := a.lookAtUplink(ctx, spec, old[spec.Name])
+			found.Lock()
+			defer found.Unlock()
+			seen[spec.Name] = u
+		})
 	}
+	looks.Wait()
 	a.mu.Lock()
 	a.uplinks = seen
 	a.mu.Unlock()
+	a.paths.wake.set(anyUplink)
 	for name, now := range seen {
 		if was := old[name]; !reflect.DeepEqual(was, now) {
 			a.uplinkChanged(was, now)
@@ -154,21 +165,41 @@ func (a *Agent) squeezed(r record) bool {
 // was, and looked at again.
 func (a *Agent) lookAtUplink(ctx context.Context, spec uplink.Spec, was vmnetd.UplinkState) vmnetd.UplinkState {
 	retry := key{id: spec.Name} // of no VM
-	state, err := a.o.Uplinks.State(ctx, spec)
+	u, err := a.o.Provisioner.Describe(ctx, spec)
 	if err != nil {
 		a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
 		a.retries.later(retry, func() { a.wake.set(anyUplink) })
-		u := was
+		u = was
 		if u.Name == "" {
-			u = uplinkState(spec, state)
+			u = vmnetd.UplinkState{Name: spec.Name, Kind: spec.Kind, State: vmnetd.StateAbsent}
 		}
 		u.Problem = "its state is not known: " + err.Error()
 		return u
 	}
 	a.retries.done(retry)
-	u := uplinkState(spec, state)
 	u.Problem = cmp.Or(a.usurped(u), u.Problem)
+	u.Announced = a.paths.last(spec.Name)
+	u.Since, u.Last = was.Since, was.Last
+	if changed := changeOf(was, u); changed != "" {
+		u.Since, u.Last = time.Now(), changed
+	}
 	return u
+}
+
+// changeOf is what has changed about an uplink in a few words, "" for nothing
+// that an operator would look for.
+func changeOf(was, now vmnetd.UplinkState) string {
+	switch {
+	case was.Name == "":
+		return ""
+	case was.Path != now.Path && was.Path != "" && now.Path != "":
+		return "failover " + was.Path + " -> " + now.Path
+	case was.State != now.State:
+		return now.State
+	case !slices.Equal(was.Ports, now.Ports):
+		return "ports " + strings.Join(now.Ports, ", ")
+	}
+	return ""
 }
 
 func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
@@ -210,15 +241,4 @@ func (a *Agent) lookAtGuests(uplink string) {
 			a.lookAgain(r.VM)
 		}
 	}
-}
-
-func uplinkState(spec uplink.Spec, s uplink.State) vmnetd.UplinkState {
-	u := vmnetd.UplinkState{
-		Name: spec.Name, Kind: spec.Kind, Ifname: s.Link.Name, Ifindex: s.Link.Index, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
-		State: linkState(s.Link.Up, s.Link.Carrier), Problem: s.Problem,
-	}
-	if !s.Present {
-		u.State = "absent"
-	}
-	return u
 }

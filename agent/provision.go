@@ -8,6 +8,50 @@ import (
 	"github.com/vmnetd/vmnetd/uplink"
 )
 
+// startLimit is how long the uplinks may take at the start: guests and libvirt
+// wait for the daemon. What is not there by then is degraded, and goes on.
+const startLimit = 25 * time.Second
+
+// startUplinks brings into being what was applied and a reboot has removed.
+func (a *Agent) startUplinks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if err := a.o.Provisioner.Repair(ctx); err != nil {
+		a.o.Log.Error("uplinks", "err", err)
+	}
+}
+
+// linkChanged hears of every link that changed. It must not block.
+func (a *Agent) linkChanged(ifindex int) {
+	a.paths.wake.set(ifindex)
+	a.wake.set(ifindex)
+}
+
+// specs is the uplinks in force: those of the accepted configuration, in which
+// what was applied and confirmed stands for what is declared under its name,
+// and what was applied and is declared no more.
+func (a *Agent) specs() []uplink.Spec {
+	applied, _, _ := a.o.Provisioner.Applied()
+	byName := map[string]uplink.Spec{}
+	for _, spec := range applied {
+		byName[spec.Name] = spec
+	}
+	var list []uplink.Spec
+	for _, spec := range a.config().Uplinks {
+		if was, ok := byName[spec.Name]; ok && spec.Ours() {
+			spec = was
+		}
+		delete(byName, spec.Name)
+		list = append(list, spec)
+	}
+	for _, spec := range applied {
+		if _, left := byName[spec.Name]; left {
+			list = append(list, spec)
+		}
+	}
+	return list
+}
+
 // Plan implements API. What is wanted is read from the operator's files.
 func (a *Agent) Plan(ctx context.Context, names []string) (vmnetd.Plan, error) {
 	cfg, err := a.o.Config.Candidate()

@@ -28,6 +28,8 @@ type record struct {
 	LowerMAC string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
 	Stale    string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start
 	Note     string         `json:"note,omitempty"`       // what an operator should know though nothing is wrong
+	Follow   bool           `json:"follow,omitempty"`     // link: follow: the guest sees its uplink's carrier
+	LinkDown bool           `json:"link_down,omitempty"`  // and sees none now
 }
 
 func (r record) key() key { return key{r.VM, r.ID} }

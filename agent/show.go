@@ -124,11 +124,11 @@ func (a *Agent) List(vm string) []vmnetd.Attachment {
 
 // Uplinks implements API.
 func (a *Agent) Uplinks() []vmnetd.UplinkState {
-	guests := a.guests()
+	guests, specs := a.guests(), a.specs()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	list := []vmnetd.UplinkState{}
-	for _, spec := range a.cfg.Uplinks {
+	for _, spec := range specs {
 		if u, ok := a.uplinks[spec.Name]; ok {
 			u.Guests = guests[spec.Name]
 			list = append(list, u)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
-	"github.com/vmnetd/vmnetd/uplink"
 )
 
 func names(checks []vmnetd.Check) string {
@@ -76,9 +75,6 @@ func TestUplinkThatIsUpAndHasAProblemIsAWarning(t *testing.T) {
 	c := uplinkCheck(vmnetd.UplinkState{Name: "lan", Ifname: "eno1", State: "up", Problem: "eno1 was renamed"})
 	if c.Level != vmnetd.LevelWarn || c.Text != "eno1 was renamed" || c.Do != "ip -d link show eno1" {
 		t.Errorf("%+v", c)
-	}
-	if u := uplinkState(uplink.Spec{Name: "br0", Kind: vmnetd.UplinkExternal}, uplink.State{}); u.Kind != "external" || u.State != "absent" {
-		t.Errorf("%+v", u)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/announce"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
@@ -105,6 +106,17 @@ type Provisioner interface {
 	Doctor(ctx context.Context) []vmnetd.Check
 }
 
+// Announcer tells the switches where guests are (announce.Announcer implements
+// it).
+type Announcer interface {
+	// Announce sends the first round at once and the others from Run; a newer
+	// change of the same key replaces an older one.
+	Announce(c announce.Change)
+	// Forget ends the repeats for one MAC of a key.
+	Forget(key string, mac net.HardwareAddr)
+	Run(ctx context.Context) error
+}
+
 // Devices makes, opens and removes tap devices (tapdev.Host implements it).
 type Devices interface {
 	// Ensure makes the device, or verifies the one that is there: down, marked,
@@ -160,6 +172,8 @@ type Hypervisor interface {
 	// anything else is done with it; the guest sees no link. vmnetd.ErrNotFound:
 	// there is no such NIC.
 	CutOff(ctx context.Context, vm hypervisor.VM, id string) error
+	// SetLink has the guest see a NIC's link up or down.
+	SetLink(ctx context.Context, vm hypervisor.VM, id string, up bool) error
 	// Run watches for VMs that come and go until ctx ends. Its first zero
 	// Sighting says that the watch has begun.
 	Run(ctx context.Context, saw func(hypervisor.Sighting)) error

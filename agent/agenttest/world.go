@@ -40,6 +40,8 @@ type World struct {
 	dieAt  int
 	onDie  func()
 	at     map[string]hook // by the name of the call
+
+	announced []string
 }
 
 // hook is what happens right before calls of one name.

@@ -1,0 +1,237 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/announce"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/uplink"
+)
+
+// paths is how each uplink reached the outside when it was last looked at. It
+// is looked at by a goroutine of its own, which asks nobody but the mirror:
+// guests are announced before anything slow is done about a change.
+type paths struct {
+	wake *wake
+
+	mu        sync.Mutex
+	known     map[string]uplink.Path // by the uplink's name
+	announced map[string]vmnetd.Announcement
+	silent    map[string]*time.Timer // uplinks that carry nothing: when their guests are told
+}
+
+// linkPatience is how long an uplink may be without carrier before guests whose
+// network says link: follow see their link go down.
+const linkPatience = 3 * time.Second
+
+func newPaths() *paths {
+	return &paths{wake: newWake(), known: map[string]uplink.Path{}, announced: map[string]vmnetd.Announcement{}, silent: map[string]*time.Timer{}}
+}
+
+// stop ends the timers.
+func (p *paths) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.silent {
+		t.Stop()
+	}
+}
+
+// swap notes the path of an uplink and gives the one before.
+func (p *paths) swap(name string, now uplink.Path) (was uplink.Path, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was, known = p.known[name]
+	p.known[name] = now
+	return was, known
+}
+
+// last is what was announced last of an uplink, nil for nothing.
+func (p *paths) last(name string) *vmnetd.Announcement {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if done, ok := p.announced[name]; ok {
+		return &done
+	}
+	return nil
+}
+
+// followPaths announces guests whenever the path of their uplink changes.
+func (a *Agent) followPaths(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.paths.wake.bell:
+			seen := time.Now()
+			a.paths.wake.take()
+			for name, index := range a.uplinkIndexes() {
+				a.lookAtPath(name, index, seen)
+			}
+		}
+	}
+}
+
+// uplinkIndexes is where the uplinks were when they were last looked at.
+func (a *Agent) uplinkIndexes() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	indexes := make(map[string]int, len(a.uplinks))
+	for name, u := range a.uplinks {
+		indexes[name] = u.Ifindex
+	}
+	return indexes
+}
+
+func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
+	now := a.o.Provisioner.Path(index)
+	was, known := a.paths.swap(name, now)
+	if known && was.Same(now) {
+		return
+	}
+	a.followLink(name, len(now.Egress) > 0)
+	if !known || len(now.Egress) == 0 {
+		return
+	}
+	why := now.Text + " carries again"
+	if was.Text != "" {
+		why = fmt.Sprintf("failover %s -> %s", was.Text, now.Text)
+	}
+	a.o.Announcer.Announce(announce.Change{
+		Key: name, Why: why, Seen: seen,
+		Addresses: func() []announce.Address { return a.addressesOn(name) },
+		Done:      func(done vmnetd.Announcement) { a.wasAnnounced(name, done) },
+	})
+}
+
+// addressesOn is what stands on an uplink and on the VLANs over it.
+func (a *Agent) addressesOn(name string) []announce.Address {
+	var list []announce.Address
+	for _, r := range a.store.of("") {
+		if r.Uplink == name && r.Phase == vmnetd.Attached {
+			list = append(list, r.address())
+		}
+	}
+	return list
+}
+
+// address is what the switches are told about a NIC.
+func (r record) address() announce.Address {
+	mac, _ := vmnetd.ParseMAC(r.MAC) // a decision has one
+	address := announce.Address{MAC: mac, Ifindex: r.Lower, Name: r.FullName()}
+	for _, text := range r.IPs {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			address.IPs = append(address.IPs, ip)
+		}
+	}
+	return address
+}
+
+// announceOne tells the switches of a NIC that has just come.
+func (a *Agent) announceOne(r record) {
+	a.o.Announcer.Announce(announce.Change{
+		Key: r.FullName(), Why: "attached", Seen: time.Now(),
+		Addresses: func() []announce.Address {
+			if now, ok := a.store.get(r.key()); ok && now.Phase == vmnetd.Attached {
+				return []announce.Address{now.address()}
+			}
+			return nil
+		},
+	})
+}
+
+// quiet ends what is still to be announced of a NIC.
+func (a *Agent) quiet(r record) {
+	address := r.address()
+	a.o.Announcer.Forget(r.FullName(), address.MAC)
+	a.o.Announcer.Forget(r.Uplink, address.MAC)
+}
+
+func (a *Agent) wasAnnounced(name string, done vmnetd.Announcement) {
+	a.paths.mu.Lock()
+	a.paths.announced[name] = done
+	a.paths.mu.Unlock()
+	a.event(vmnetd.Event{Event: "failover", Uplink: name, Text: fmt.Sprintf("%s, %d of %d guests announced in %s", done.Why, done.Guests, done.Of, time.Duration(done.TookUs)*time.Microsecond)})
+	a.wake.set(anyUplink)
+}
+
+// followLink has the guests that follow their uplink's link see it: down after
+// a while without carrier, up at once.
+func (a *Agent) followLink(name string, carries bool) {
+	a.paths.mu.Lock()
+	defer a.paths.mu.Unlock()
+	if t := a.paths.silent[name]; t != nil {
+		t.Stop()
+		delete(a.paths.silent, name)
+	}
+	if carries {
+		go a.setLinks(name, true)
+		return
+	}
+	a.paths.silent[name] = time.AfterFunc(linkPatience, func() { a.setLinks(name, false) })
+}
+
+func (a *Agent) setLinks(name string, up bool) {
+	for _, r := range a.store.of("") {
+		if r.Uplink == name && r.Follow {
+			a.turns.do(r.VM, func(ctx context.Context) { a.setLink(ctx, r.key(), up) })
+		}
+	}
+}
+
+// setLink is for a NIC that QEMU can be asked about; one by fd has nobody to ask.
+func (a *Agent) setLink(ctx context.Context, k key, up bool) {
+	r, ok := a.store.get(k)
+	if !ok || r.Phase != vmnetd.Attached || r.byFD() || r.LinkDown == !up {
+		return
+	}
+	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
+	if err == nil {
+		err = a.o.Hypervisor.SetLink(ctx, vm, r.ID, up)
+	}
+	if err != nil {
+		a.o.Log.Warn("cannot set the guest's link", "vm", r.VM, "id", r.ID, "up", up, "err", err)
+		return
+	}
+	r.LinkDown = !up
+	if err := a.store.put(r); err != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+	}
+	a.changed(r)
+}
+
+// lower is the device that a NIC's device stands on: the uplink's, or the VLAN
+// device of its network over it, which is made for the first NIC.
+func (a *Agent) lower(ctx context.Context, r record, up rtnl.Link) (rtnl.Link, error) {
+	if r.VLAN == 0 {
+		return up, nil
+	}
+	a.vlans.Lock()
+	defer a.vlans.Unlock()
+	return a.o.Provisioner.EnsureVLAN(ctx, up, r.VLAN)
+}
+
+// releaseVLAN removes the VLAN device of a NIC that has gone, if no other NIC
+// wants it.
+func (a *Agent) releaseVLAN(ctx context.Context, gone record) error {
+	if gone.VLAN == 0 {
+		return nil
+	}
+	a.vlans.Lock()
+	defer a.vlans.Unlock()
+	for _, r := range a.store.of("") {
+		if r.key() != gone.key() && r.Uplink == gone.Uplink && r.VLAN == gone.VLAN {
+			return nil
+		}
+	}
+	index := a.uplinkIndexes()[gone.Uplink]
+	if index == 0 {
+		return nil // it went with its uplink
+	}
+	return a.o.Provisioner.ReleaseVLAN(ctx, index, gone.VLAN)
+}

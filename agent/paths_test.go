@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent/agenttest"
+)
+
+// attachedHost has vm1/net0 on u0.
+func attachedHost(t *testing.T) (*host, *Agent) {
+	t.Helper()
+	w := newWorld()
+	w.StartVM("vm1")
+	h := newHost(t, w, testConfig())
+	a := h.start()
+	if _, err := a.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "vm1"}); err != nil {
+		t.Fatal(err)
+	}
+	return h, a
+}
+
+// is makes a condition of what is true or not yet.
+func is(it func() bool) func() error {
+	return func() error {
+		if !it() {
+			return errors.New("not yet")
+		}
+		return nil
+	}
+}
+
+// path is how an uplink was last seen to reach the outside.
+func (a *Agent) path(name string) string {
+	a.paths.mu.Lock()
+	defer a.paths.mu.Unlock()
+	return a.paths.known[name].Text
+}
+
+func count(list []string, what string) int {
+	n := 0
+	for _, one := range list {
+		if one == what {
+			n++
+		}
+	}
+	return n
+}
+
+func TestGuestIsAnnouncedAfterAttachAndForgottenAfterDetach(t *testing.T) {
+	h, a := attachedHost(t)
+	if got := h.w.Announced(); !slices.Contains(got, "vm1/net0 vm1/net0") {
+		t.Errorf("after the attach: %q", got)
+	}
+	mac := a.List("vm1")[0].MAC
+	if _, err := a.Detach(t.Context(), Caller{}, "vm1", Selector{}); err != nil {
+		t.Fatal(err)
+	}
+	got := h.w.Announced()
+	if !slices.Contains(got, "not vm1/net0 "+mac) || !slices.Contains(got, "not u0 "+mac) {
+		t.Errorf("after the detach: %q", got)
+	}
+}
+
+func TestGuestsAreAnnouncedWhenTheirUplinkCarriesAgain(t *testing.T) {
+	h, a := attachedHost(t)
+	seen := h.subscribe()
+	h.w.SetCarrier("u0", false)
+	h.w.SetCarrier("u1", false) // nobody is on it
+	eventually(t, "the loss is seen", is(func() bool { return a.path("u0") == "" }))
+	h.w.SetCarrier("u0", true)
+	h.w.SetCarrier("u1", true)
+	eventually(t, "the guest is announced once", is(func() bool { return count(h.w.Announced(), "u0 vm1/net0") == 1 }))
+	eventually(t, "it is told", is(func() bool { return seen.count("failover") > 0 }))
+	waitUplink(t, a, func(u vmnetd.UplinkState) bool { return u.Announced != nil && u.Announced.Guests == 1 })
+}
+
+func TestGuestThatFollowsItsUplinkSeesItsLink(t *testing.T) {
+	h, a := attachedHost(t)
+	r, _ := a.store.get(key{"vm1", "net0"})
+	r.Follow = true
+	if err := a.store.put(r); err != nil {
+		t.Fatal(err)
+	}
+	linkUp := func() bool { return h.w.NICs("vm1")["net0"].LinkUp }
+	h.w.Refuse("SetLink", 1)
+	a.setLinks("u0", false)
+	a.setLinks("u0", false)
+	eventually(t, "the guest's link goes down", is(func() bool { return !linkUp() }))
+	eventually(t, "it is written down", is(func() bool { r, _ := a.store.get(r.key()); return r.LinkDown }))
+	a.setLinks("u0", true)
+	eventually(t, "the guest's link comes back", is(linkUp))
+}
+
+func TestNICOnAVLANThatCannotBeMadeLeavesNothing(t *testing.T) {
+	w := newWorld()
+	w.StartVM("vm1")
+	h := newHost(t, w, testConfig())
+	a := h.start()
+	r := record{Attachment: vmnetd.Attachment{VM: "vm1", ID: "net0", Uplink: "u0", VLAN: 7, MAC: "52:54:00:00:00:01", Mode: vmnetd.Bridge, Ifname: vmnetd.Ifname("vm1", "net0")}}
+	if _, _, err := a.device(t.Context(), r); err == nil {
+		t.Error("made")
+	}
+	if got := h.w.DeviceNames(); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestUplinksCannotBeAppliedWhereNoneIsOurs(t *testing.T) {
+	w := agenttest.New()
+	a := newHost(t, w, testConfig()).start()
+	if _, err := a.Plan(t.Context(), nil); vmnetd.ClassOf(err).Name != "Unsupported" {
+		t.Errorf("plan: %v", err)
+	}
+	if _, err := a.Apply(t.Context(), Caller{}, vmnetd.ApplyOptions{}); vmnetd.ClassOf(err).Name != "Unsupported" {
+		t.Errorf("apply: %v", err)
+	}
+	if _, err := a.Team(t.Context(), Caller{}, "team7", vmnetd.TeamRequest{}); vmnetd.ClassOf(err).Name != "NotFound" {
+		t.Errorf("team: %v", err)
+	}
+}
