@@ -33,7 +33,7 @@ func (a *Agent) refused(req vmnetd.Request, err error) {
 // decide asks policy with the facts of this moment.
 func (a *Agent) decide(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
 	cfg := a.config()
-	return cfg.Policy.Decide(req, a.facts(ctx, cfg, req, vm))
+	return cfg.Policy.Decide(req, a.facts(ctx, req, vm))
 }
 
 // Explain implements API.
@@ -50,7 +50,7 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 		found = "qmp, paused"
 	}
 	cfg := a.config()
-	facts := a.facts(ctx, cfg, req, vm)
+	facts := a.facts(ctx, req, vm)
 	facts.VM.Where = found
 	if all {
 		return cfg.Policy.ExplainAll(req, func(string) policy.Facts { return facts }), nil
@@ -58,7 +58,7 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 	return []policy.Explanation{cfg.Policy.Explain(req, facts)}, nil
 }
 
-func (a *Agent) facts(ctx context.Context, cfg Config, req vmnetd.Request, vm hypervisor.VM) policy.Facts {
+func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) policy.Facts {
 	vhost, why := a.o.Devices.VHost()
 	f := policy.Facts{
 		Uplinks:     map[string]policy.Uplink{},

@@ -68,11 +68,12 @@ func asNobody(t *testing.T, name string, env ...string) string {
 
 // fake is an agent that does as its fields say.
 type fake struct {
-	mu          sync.Mutex
-	attachments []vmnetd.Attachment
-	on          func(agent.Change)
-	callers     []agent.Caller
-	requests    []vmnetd.Request
+	agent.UplinkAPI // not served yet
+	mu              sync.Mutex
+	attachments     []vmnetd.Attachment
+	on              func(agent.Change)
+	callers         []agent.Caller
+	requests        []vmnetd.Request
 
 	fail    error                                                           // of Attach, Detach, Explain, Reload
 	hold    func(ctx context.Context)                                       // called by Attach

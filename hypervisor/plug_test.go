@@ -478,3 +478,21 @@ func TestNoSocketIsHeldOverASecond(t *testing.T) {
 		})
 	}
 }
+
+// TestGuestSeesTheLinkThatItIsGiven reads what QEMU shows of the NIC's backend.
+func TestGuestSeesTheLinkThatItIsGiven(t *testing.T) {
+	q, dir := newQMP(t, Limits{})
+	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
+	vm := find(t, q, guest.Name)
+	if err := q.SetLink(t.Context(), vm, "net0", false); !errors.Is(err, vmnetd.ErrNotFound) {
+		t.Errorf("SetLink of no NIC = %v", err)
+	}
+	if _, err := q.Plug(t.Context(), vm, nic(t, "net0", 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, up := range []bool{false, false, true} {
+		if err := q.SetLink(t.Context(), vm, "net0", up); err != nil {
+			t.Errorf("SetLink(%v) = %v", up, err)
+		}
+	}
+}

@@ -20,9 +20,14 @@ type lab struct {
 	watch   *rtnl.Watch
 }
 
-func newLab(t testing.TB) *lab {
+func newLab(t testing.TB) *lab { return newLabIn(t, "netns") }
+
+// newVMLab is newLab for what the machine's own kernel may not have.
+func newVMLab(t testing.TB) *lab { return newLabIn(t, "vm") }
+
+func newLabIn(t testing.TB, tier string) *lab {
 	t.Helper()
-	testkit.Require(t, "netns")
+	testkit.Require(t, tier)
 	l := &lab{ns: testkit.NewNetns(t), out: testkit.NewNetns(t)}
 	testkit.NewVeth(t, l.ns, "u0", l.out, "far0")
 	err := l.ns.Do(func() error {

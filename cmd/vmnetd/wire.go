@@ -12,6 +12,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent"
+	"github.com/vmnetd/vmnetd/announce"
 	"github.com/vmnetd/vmnetd/config"
 	"github.com/vmnetd/vmnetd/dbusapi"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -112,7 +113,14 @@ func openWorld(o *agent.Options, opened *undo.Stack) error {
 	opened.Add(links.Close)
 	host := tapdev.New(conn, links, o.FP)
 	opened.Add(host.Close)
-	o.Links, o.Devices, o.Uplinks = links, host, uplink.New(conn, links)
+	announcer, err := announce.Open()
+	if err != nil {
+		return err
+	}
+	opened.Add(announcer.Close)
+	finder := uplink.New(conn, links)
+	o.Links, o.Devices, o.Uplinks, o.Announcer = links, host, finder, announcer
+	o.Provisioner = uplink.NewWatched(finder, links)
 	return nil
 }
 
