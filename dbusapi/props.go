@@ -3,6 +3,7 @@ package dbusapi
 import (
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -20,18 +21,26 @@ func attachmentProps(a vmnetd.Attachment) properties {
 
 func uplinkProps(u vmnetd.UplinkState) properties { return structProps(reflect.ValueOf(u)) }
 
-// structProps makes a property of each field, by its JSON name.
+// structProps makes a property of each field, by its JSON name; what a field
+// points to is no property.
 func structProps(v reflect.Value) properties {
 	p := make(properties, v.NumField())
 	for i := range v.NumField() {
+		if v.Field(i).Kind() == reflect.Pointer {
+			continue
+		}
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		p[name] = variant(v.Field(i))
 	}
 	return p
 }
 
-// variant writes a field's value: int is i, whatever its size here.
+// variant writes a field's value: int is i, whatever its size here, and a time
+// is t, µs since 1970, 0 for none.
 func variant(v reflect.Value) dbus.Variant {
+	if at, ok := v.Interface().(time.Time); ok {
+		return dbus.MakeVariant(uint64(max(0, at.UnixMicro())))
+	}
 	switch v.Kind() {
 	case reflect.String:
 		return dbus.MakeVariant(clean(v.String()))

@@ -1,6 +1,7 @@
 package rtnl_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
@@ -42,6 +45,15 @@ func TestLinkShowsWhatIPLinkShows(t *testing.T) {
 		Index: made.Index, Name: "m0", Kind: "macvtap", Lower: n.Link(t, "u0").Index, LowerHere: true,
 		MAC: mac, MTU: 1400, Queues: 3, Group: 77, Mode: "vepa", Inet6: true, IPv6: true,
 	}
+	rtnl.Each(made.Data, func(attr int, v []byte) {
+		if attr == unix.IFLA_MACVLAN_MODE && !bytes.Equal(v, []byte{2, 0, 0, 0}) {
+			t.Errorf("the mode among the attributes of the kind: %v", v)
+		}
+	})
+	if made.Data == nil {
+		t.Error("no attributes of the kind")
+	}
+	want.Data = made.Data
 	if got := fmt.Sprintf("%+v", made); got != fmt.Sprintf("%+v", want) {
 		t.Errorf("got  %s\nwant %+v", got, want)
 	}
