@@ -26,6 +26,7 @@ func TestEveryModeIsMadeAsAskedAndReadBack(t *testing.T) {
 			dev := l.ensure(t, s)
 
 			link := l.ns.Link(t, s.Ifname)
+			link.Data = nil // Queues and Mode are what it says
 			want := rtnl.Link{
 				Index: dev.Ifindex, Name: s.Ifname, Kind: "macvtap", Lower: l.u0.Index, LowerHere: true, MAC: s.MAC, MTU: 1400,
 				AllMulti: true, Inet6: true, AddrGenNone: true, Alias: "vmnetd:vm1/net0", Group: Group, Queues: 2, Mode: string(mode),
