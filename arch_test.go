@@ -37,7 +37,7 @@ var onlyIn = map[string]struct {
 	why      string
 }{
 	"github.com/goccy/go-yaml":        {[]string{"config"}, "the rest sees clean types, never YAML"},
-	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "uplink"}, "the rest sees links as rtnl.Link"},
+	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "bonding", "uplink"}, "the rest sees links as rtnl.Link"},
 	"github.com/godbus/dbus/v5":       {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
 	"github.com/mdlayher/genetlink":   {[]string{"teaming"}, "the team family is teaming's alone"},
 	"github.com/digitalocean/go-qemu": {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
@@ -94,7 +94,7 @@ func TestImportsGoOneWay(t *testing.T) {
 			}
 			internal := strings.HasPrefix(rel, "internal/")
 			switch allowed, known := mayImport[in.folder]; {
-			case slices.Contains([]string{"internal/testkit", "internal/demo", "internal/bench", "internal/e2e"}, in.folder):
+			case slices.Contains([]string{"internal/testkit", "internal/demo", "internal/bench", "internal/e2e", "internal/failover"}, in.folder):
 				// test beds may use what they test
 			case strings.HasPrefix(in.folder, "internal/"):
 				if !internal {

@@ -88,6 +88,9 @@ type Status struct {
 	Since       time.Time     `json:"since"` // when the daemon started
 	Config      string        `json:"config"`
 	Accepted    time.Time     `json:"accepted"` // when the running configuration was accepted
+	Applied     time.Time     `json:"applied"`  // when the uplinks were last applied and confirmed; zero: never
+	Never       bool          `json:"never"`    // uplinks are declared that need an apply, and nothing was ever applied
+	Pending     *Applied      `json:"pending"`  // an apply that waits to be confirmed
 	Problems    []Check       `json:"problems"` // worst first; empty when all is well
 	Uplinks     []UplinkState `json:"uplinks"`
 	Attachments []Attachment  `json:"attachments"`

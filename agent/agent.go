@@ -89,6 +89,7 @@ func New(o Options) *Agent {
 		offers:  newOffers(),
 		retries: retries{first: o.Backoff},
 	}
+	o.Provisioner.OnEvent(a.uplinksTouched)
 	return a
 }
 
@@ -296,7 +297,7 @@ func (a *Agent) markStale(ctx context.Context, k key) {
 }
 
 func differs(d policy.Decision, r record) bool {
-	return d.Mode != r.Mode || d.Uplink != r.Uplink || d.Network != r.Network
+	return d.Mode != r.Mode || d.Uplink != r.Uplink || d.Network != r.Network || d.VLAN != r.VLAN
 }
 
 func where(p policy.Pos) string {

@@ -41,11 +41,13 @@ func testConfig(wanted ...vmnetd.Request) Config {
 			Uplinks: []string{"u0", "u1"},
 			Networks: []policy.Network{
 				{Name: "lan", Uplinks: []string{"u0"}, Grant: policy.Grant{Modes: []vmnetd.Mode{vmnetd.Bridge, vmnetd.Private}}, At: policy.Pos{File: "vmnetd.yaml", Line: 3, Col: 5}},
+				{Name: "v7", Uplinks: []string{"u0"}, VLAN: 7, At: policy.Pos{File: "vmnetd.yaml", Line: 5, Col: 5}},
 				{Name: "fw", Uplinks: []string{"u1"}, Grant: policy.Grant{Modes: []vmnetd.Mode{vmnetd.Passthru}}, At: policy.Pos{File: "vmnetd.yaml", Line: 4, Col: 5}},
 			},
 			Rules: []policy.Rule{
 				{VM: []string{"evil"}, Deny: "INC-1", Text: `vm: "evil"`, At: policy.Pos{File: "vmnetd.yaml", Line: 6, Col: 5}},
 				{VM: []string{"*"}, Networks: []string{"lan"}, Text: `vm: "*"`, At: policy.Pos{File: "vmnetd.yaml", Line: 7, Col: 5}},
+				{VM: []string{"fw*"}, Networks: []string{"v7"}, Text: `vm: "fw*"`, At: policy.Pos{File: "vmnetd.yaml", Line: 9, Col: 5}},
 				{VM: []string{"fw*"}, Networks: []string{"fw"}, Grant: policy.Grant{Modes: []vmnetd.Mode{vmnetd.Passthru}}, Text: `vm: "fw*"`, At: policy.Pos{File: "vmnetd.yaml", Line: 8, Col: 5}},
 			},
 		},
@@ -223,6 +225,9 @@ func (h *host) clean(vm string) error {
 	if list := h.agent.List(""); len(list) != 0 {
 		return fmt.Errorf("attachments are left: %+v", list)
 	}
+	if vlans := h.w.VLANs(); len(vlans) != 0 {
+		return fmt.Errorf("VLAN devices are left: %v", vlans)
+	}
 	if mac := h.w.UplinkMAC("u1"); mac != "02:00:00:00:00:02" {
 		return fmt.Errorf("the uplink's MAC is still %s", mac)
 	}
@@ -257,7 +262,17 @@ func attach(t testing.TB, a *Agent, req vmnetd.Request) vmnetd.Attachment {
 
 var passthruReq = vmnetd.Request{VM: "fw1", ID: "net0", Network: "fw", Mode: vmnetd.Passthru}
 
+// thorough are the requests whose attach and detach take the most steps.
+var thorough = map[string]vmnetd.Request{"passthru": passthruReq, "VLAN": {VM: "fw1", ID: "net0", Network: "v7"}}
+
 func TestAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
+	for name, req := range thorough {
+		t.Run(name, func(t *testing.T) { attachFailingAtAnyCall(t, req) })
+	}
+}
+
+func attachFailingAtAnyCall(t *testing.T, req vmnetd.Request) {
+	t.Helper()
 	for _, after := range []bool{false, true} {
 		for k := 1; ; k++ {
 			w := newWorld()
@@ -265,7 +280,7 @@ func TestAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
 			h := newHost(t, w, testConfig())
 			a := h.start()
 			w.FailAt(k, after)
-			_, err := a.Attach(t.Context(), Caller{}, passthruReq)
+			_, err := a.Attach(t.Context(), Caller{}, req)
 			reached := w.Calls() >= k
 			w.FailAt(0, false)
 			if err == nil && !reached {
@@ -283,13 +298,20 @@ func TestAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
 }
 
 func TestDetachFailingAtAnyCallEndsClean(t *testing.T) {
+	for name, req := range thorough {
+		t.Run(name, func(t *testing.T) { detachFailingAtAnyCall(t, req) })
+	}
+}
+
+func detachFailingAtAnyCall(t *testing.T, req vmnetd.Request) {
+	t.Helper()
 	for _, after := range []bool{false, true} {
 		for k := 1; ; k++ {
 			w := newWorld()
 			w.StartVM("fw1")
 			h := newHost(t, w, testConfig())
 			a := h.start()
-			attach(t, a, passthruReq)
+			attach(t, a, req)
 			w.FailAt(k, after)
 			_, _ = a.Detach(t.Context(), Caller{}, "fw1", Selector{ID: "net0"})
 			reached := w.Calls() >= k
@@ -342,7 +364,14 @@ func killed(t *testing.T, wanted []vmnetd.Request, prepare, act func(*Agent), ch
 }
 
 func TestKilledAtAnyCallOfAttachIsCompletedOrUndone(t *testing.T) {
-	attach := func(a *Agent) { _, _ = a.Attach(t.Context(), Caller{}, passthruReq) }
+	for name, req := range thorough {
+		t.Run(name, func(t *testing.T) { killedAtAnyCallOfAttach(t, req) })
+	}
+}
+
+func killedAtAnyCallOfAttach(t *testing.T, req vmnetd.Request) {
+	t.Helper()
+	attach := func(a *Agent) { _, _ = a.Attach(t.Context(), Caller{}, req) }
 	killed(t, nil, func(*Agent) {}, attach, func(h *host, k int, _ string) {
 		eventually(t, fmt.Sprintf("call %d", k), func() error {
 			if err := h.works("fw1", "net0"); err == nil {
@@ -357,7 +386,14 @@ func TestKilledAtAnyCallOfAttachIsCompletedOrUndone(t *testing.T) {
 }
 
 func TestKilledAtAnyCallOfDetachIsCompleted(t *testing.T) {
-	prepare := func(a *Agent) { attach(t, a, passthruReq) }
+	for name, req := range thorough {
+		t.Run(name, func(t *testing.T) { killedAtAnyCallOfDetach(t, req) })
+	}
+}
+
+func killedAtAnyCallOfDetach(t *testing.T, req vmnetd.Request) {
+	t.Helper()
+	prepare := func(a *Agent) { attach(t, a, req) }
 	detach := func(a *Agent) { _, _ = a.Detach(t.Context(), Caller{}, "fw1", Selector{ID: "net0"}) }
 	killed(t, nil, prepare, detach, func(h *host, k int, onDisk string) {
 		eventually(t, fmt.Sprintf("call %d", k), func() error {

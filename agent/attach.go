@@ -234,11 +234,11 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 	r := record{
 		Attachment: vmnetd.Attachment{
 			ID: d.ID, VM: req.VM, Network: d.Network, Uplink: d.Uplink, Kind: info.Kind, Mode: d.Mode,
-			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, IPs: []string{}, MTU: d.MTU, Queues: d.Queues,
+			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, IPs: []string{}, MTU: d.MTU, VLAN: d.VLAN, Queues: d.Queues,
 			VHostReason: "not handed over yet", Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
 			Rule: where(d.RuleAt), Reasons: slices.Concat([]string{}, d.Reasons),
 		},
-		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr,
+		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow,
 	}
 	if d.Second {
 		r.Note = "on " + d.Uplink + ", not on the network's first choice of uplink"

@@ -80,8 +80,11 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 			a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
 			continue
 		}
-		if state.Present {
+		switch {
+		case state.Present:
 			f.Uplinks[spec.Name] = a.uplinkFacts(spec.Name, state)
+		case a.neverApplied(spec):
+			f.Uplinks[spec.Name] = policy.Uplink{NotApplied: true}
 		}
 	}
 	return f
@@ -90,27 +93,43 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 	u := policy.Uplink{
 		Present: true, Ifname: s.Link.Name, Carrier: s.Link.Carrier, Up: s.Link.Up, MTU: s.Link.MTU,
-		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode,
-		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts,
+		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode, Path: a.o.Provisioner.Path(s.Link.Index).Text,
+		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts, VLANs: map[int]policy.Uplink{},
 	}
-	unsettled := a.store.unsettled()
-	missing := map[string]bool{} // intents whose device is on its way, or has not been cleaned up after
-	for _, r := range unsettled {
-		missing[r.Ifname] = r.Uplink == name
-	}
-	u.Users = make([]policy.User, 0, len(s.Users))
-	for _, l := range s.Users {
-		delete(missing, l.Name)
-		if family := vmnetd.FamilyOf(l.Kind); family != "" {
-			u.Users = append(u.Users, user(l, family))
+	onIt := map[int][]record{} // by VLAN: intents whose device is on its way, or has not been cleaned up after
+	for _, r := range a.store.unsettled() {
+		if r.Uplink == name {
+			onIt[r.VLAN] = append(onIt[r.VLAN], r)
 		}
 	}
-	for _, r := range unsettled {
-		if missing[r.Ifname] {
-			u.Users = append(u.Users, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
-		}
+	for _, v := range s.VLANs {
+		u.VLANs[v.ID] = policy.Uplink{Ifname: v.Link.Name, MTU: v.Link.MTU, MAC: v.Link.MAC.String(), Kind: v.Link.Kind, Users: users(v.Users, onIt[v.ID])}
+		delete(onIt, v.ID)
+	}
+	u.Users = users(s.Users, onIt[0])
+	delete(onIt, 0)
+	for id, coming := range onIt { // its device is not there yet either
+		u.VLANs[id] = policy.Uplink{MTU: u.MTU, MAC: u.MAC, Users: users(nil, coming)}
 	}
 	return u
+}
+
+// users is what stands on a device, and what is about to.
+func users(there []rtnl.Link, coming []record) []policy.User {
+	list := make([]policy.User, 0, len(there))
+	seen := map[string]bool{}
+	for _, l := range there {
+		seen[l.Name] = true
+		if family := vmnetd.FamilyOf(l.Kind); family != "" {
+			list = append(list, user(l, family))
+		}
+	}
+	for _, r := range coming {
+		if !seen[r.Ifname] {
+			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
+		}
+	}
+	return list
 }
 
 func user(l rtnl.Link, family vmnetd.Family) policy.User {

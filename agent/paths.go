@@ -90,6 +90,9 @@ func (a *Agent) uplinkIndexes() map[string]int {
 
 func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
 	now := a.o.Provisioner.Path(index)
+	if now.Unsure {
+		return
+	}
 	was, known := a.paths.swap(name, now)
 	if known && was.Same(now) {
 		return
@@ -98,7 +101,7 @@ func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
 	if !known || len(now.Egress) == 0 {
 		return
 	}
-	why := now.Text + " carries again"
+	why := "recovery " + now.Text
 	if was.Text != "" {
 		why = fmt.Sprintf("failover %s -> %s", was.Text, now.Text)
 	}

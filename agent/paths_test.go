@@ -94,17 +94,35 @@ func TestGuestThatFollowsItsUplinkSeesItsLink(t *testing.T) {
 	eventually(t, "the guest's link comes back", is(linkUp))
 }
 
-func TestNICOnAVLANThatCannotBeMadeLeavesNothing(t *testing.T) {
+func TestVLANIsMadeForTheFirstNICAndGoesWithTheLast(t *testing.T) {
 	w := newWorld()
-	w.StartVM("vm1")
+	w.StartVM("fw1")
+	w.StartVM("fw2")
 	h := newHost(t, w, testConfig())
 	a := h.start()
-	r := record{Attachment: vmnetd.Attachment{VM: "vm1", ID: "net0", Uplink: "u0", VLAN: 7, MAC: "52:54:00:00:00:01", Mode: vmnetd.Bridge, Ifname: vmnetd.Ifname("vm1", "net0")}}
-	if _, _, err := a.device(t.Context(), r); err == nil {
-		t.Error("made")
+	vlan := func(vm string) vmnetd.Request { return vmnetd.Request{VM: vm, Network: "v7"} }
+	w.Refuse("EnsureVLAN", 1)
+	if _, err := a.Attach(t.Context(), Caller{}, vlan("fw1")); err == nil {
+		t.Error("attached without its VLAN")
 	}
-	if got := h.w.DeviceNames(); len(got) != 0 {
-		t.Errorf("left: %v", got)
+	if err := h.clean("fw1"); err != nil {
+		t.Error(err)
+	}
+	for _, vm := range []string{"fw1", "fw2"} {
+		if att := attach(t, a, vlan(vm)); att.VLAN != 7 || att.Uplink != "u0" {
+			t.Errorf("%+v", att)
+		}
+	}
+	for _, vm := range []string{"fw1", "fw2"} {
+		if got := w.VLANs(); !slices.Equal(got, []string{"u0.7"}) {
+			t.Errorf("before %s goes: %v", vm, got)
+		}
+		if _, err := a.Detach(t.Context(), Caller{}, vm, Selector{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.clean("fw2"); err != nil {
+		t.Error(err)
 	}
 }
 

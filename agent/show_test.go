@@ -111,7 +111,7 @@ func TestExplainTouchesNothing(t *testing.T) {
 		}
 	}
 	all, err := a.Explain(t.Context(), Caller{}, vmnetd.Request{VM: "fw1"}, true)
-	if err != nil || len(all) != 2 {
+	if err != nil || len(all) != 3 {
 		t.Errorf("all networks: %+v, %v", all, err)
 	}
 	if _, err := a.Explain(t.Context(), Caller{UID: 1000}, vmnetd.Request{VM: "fw1", Via: "qmp:/tmp/mine"}, false); !errors.Is(err, vmnetd.ErrDenied) {

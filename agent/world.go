@@ -99,6 +99,9 @@ type Provisioner interface {
 	// the ifindex of a device whose path or state may have changed (0: any) and
 	// must not block.
 	Run(ctx context.Context, changed func(ifindex int)) error
+	// OnEvent has tell called with what happens by itself: a rollback, a
+	// repair; tell must not block.
+	OnEvent(tell func(vmnetd.Event))
 	// EnsureVLAN makes or finds the VLAN device of a network on an uplink's
 	// device; ReleaseVLAN removes it where it is ours and nothing stands on it.
 	EnsureVLAN(ctx context.Context, lower rtnl.Link, vlan int) (rtnl.Link, error)

@@ -2,12 +2,11 @@ package announce
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 )
@@ -16,7 +15,7 @@ import (
 type Address struct {
 	MAC     net.HardwareAddr
 	IPs     []netip.Addr // those that are known
-	Ifindex int          // device that the frames leave by: the uplink's, or the VLAN's over it
+	Ifindex int          // device that the frames leave by: the uplink's, or the VLAN's over it, so that the kernel puts the tag on
 	Name    string       // VM/NIC
 }
 
@@ -24,135 +23,96 @@ type Address struct {
 type Change struct {
 	Key       string                    // a newer change of the same key replaces an older one
 	Why       string                    // "failover eno2 -> eno1"
-	Seen      time.Time                 // when the change was heard of
+	Seen      time.Time                 // when the change was heard of; zero: now
 	Addresses func() []Address          // asked anew for each round: guests come and go
-	Done      func(vmnetd.Announcement) // told after the first round; nil: nobody
+	Done      func(vmnetd.Announcement) // told after the first round, then never; nil: nobody
 }
 
-// repeats are the rounds after the first, from the change on: a switch port may
-// forward late (spanning tree needs up to 30 s).
-var repeats = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second}
-
-// Announcer sends from one packet socket (packet(7)) of one network namespace.
+// Announcer sends from one packet socket of one network namespace. Its methods
+// may be called at the same time.
 type Announcer struct {
-	fd int
+	socket *socket
+	log    *slog.Logger
 
-	mu      sync.Mutex
-	pending map[string]*pending
-	closed  bool
+	sending  sync.Mutex // held during a round
+	mu       sync.Mutex // of schedule; taken last
+	schedule schedule
+	sooner   chan struct{} // Run looks at the schedule again
 }
 
-type pending struct {
-	change Change
-	round  int
-	timer  *time.Timer
-	quiet  map[string]bool // MACs that are not announced any more
-}
+// Option changes how an Announcer is opened.
+type Option func(*Announcer)
+
+// WithLog says where it is told which devices took no frames; the default is
+// slog's.
+func WithLog(log *slog.Logger) Option { return func(a *Announcer) { a.log = log } }
 
 // Open makes an Announcer in the network namespace of the calling thread.
-func Open() (*Announcer, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0) // protocol 0: it receives nothing
+// Repeats are sent while Run runs.
+func Open(opts ...Option) (*Announcer, error) {
+	s, err := openSocket()
 	if err != nil {
-		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot open a packet socket: %w", err).WithNext("vmnetd needs CAP_NET_RAW")
+		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot open a packet socket: %w", err).WithNext("give vmnetd CAP_NET_RAW")
 	}
-	return &Announcer{fd: fd, pending: map[string]*pending{}}, nil
+	a := &Announcer{socket: s, log: slog.Default(), schedule: schedule{byKey: map[string]*pending{}}, sooner: make(chan struct{}, 1)}
+	for _, o := range opts {
+		o(a)
+	}
+	return a, nil
 }
 
-// Run ends the repeats and closes the socket when ctx ends.
-func (a *Announcer) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return a.Close()
-}
+// Close closes the socket: nothing is sent any more. It may be called twice.
+func (a *Announcer) Close() error { return a.socket.close() }
 
-// Close ends everything; it may be called twice.
-func (a *Announcer) Close() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
-		return nil
-	}
-	a.closed = true
-	for _, p := range a.pending {
-		p.timer.Stop()
-	}
-	return unix.Close(a.fd)
-}
-
-// Announce sends the first round before it returns, and has the others sent
-// later.
+// Announce sends the first round before it returns, and has Run send the
+// others.
 func (a *Announcer) Announce(c Change) {
-	p := &pending{change: c, quiet: map[string]bool{}}
+	if c.Seen.IsZero() {
+		c.Seen = time.Now()
+	}
 	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return
-	}
-	if older := a.pending[c.Key]; older != nil {
-		older.timer.Stop()
-	}
-	a.pending[c.Key] = p
-	p.timer = time.AfterFunc(time.Until(c.Seen.Add(repeats[0])), func() { a.repeat(p) })
+	p := a.schedule.add(c, time.Now())
 	a.mu.Unlock()
-
-	done := a.send(c, c.Addresses())
+	done := a.round(p, slog.LevelWarn)
+	select {
+	case a.sooner <- struct{}{}:
+	default: // it is going to look anyway
+	}
 	if c.Done != nil {
 		c.Done(done)
 	}
 }
 
-// Forget ends the repeats for a MAC of a key.
+// Forget ends the repeats for a MAC of a key: the guest has left, or is
+// somebody else's to announce. Once it returns, no frame of that MAC is sent any
+// more: one would turn the switches back after a migration.
 func (a *Announcer) Forget(key string, mac net.HardwareAddr) {
+	a.sending.Lock()
+	defer a.sending.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if p := a.pending[key]; p != nil {
-		p.quiet[mac.String()] = true
+	if p := a.schedule.byKey[key]; p != nil {
+		p.quiet[string(mac)] = true
 	}
 }
 
-func (a *Announcer) repeat(p *pending) {
-	all := p.change.Addresses()
+// round sends one round and says what came of it. What a device refuses stops
+// none of the others, and is logged once a device.
+func (a *Announcer) round(p *pending, level slog.Level) vmnetd.Announcement {
+	c := p.change
+	all := c.Addresses() // takes the caller's locks: with none of ours held
+	a.sending.Lock()
+	defer a.sending.Unlock()
 	a.mu.Lock()
-	if a.closed || a.pending[p.change.Key] != p {
-		a.mu.Unlock()
-		return
-	}
-	var some []Address
-	for _, one := range all {
-		if !p.quiet[one.MAC.String()] {
-			some = append(some, one)
-		}
-	}
-	if p.round++; p.round < len(repeats) {
-		p.timer.Reset(time.Until(p.change.Seen.Add(repeats[p.round])))
-	} else {
-		delete(a.pending, p.change.Key)
-	}
+	list := p.wanted(all)
 	a.mu.Unlock()
-	a.send(p.change, some)
-}
 
-// send sends one round. A guest whose device refuses (it is down, or has gone)
-// does not stop the others.
-func (a *Announcer) send(c Change, list []Address) vmnetd.Announcement {
 	done := vmnetd.Announcement{At: c.Seen, Of: len(list), Why: c.Why}
-	for _, one := range list {
-		sent := false
-		for _, frame := range frames(one) {
-			sent = a.frame(one.Ifindex, frame) == nil || sent
-		}
-		if !sent {
-			continue
-		}
-		if done.Guests++; done.Guests == 1 {
-			done.FirstU = time.Since(c.Seen).Microseconds()
-		}
-	}
+	failed := a.socket.send(frames(list), func() { done.FirstU = time.Since(c.Seen).Microseconds() })
 	done.TookUs = time.Since(c.Seen).Microseconds()
+	done.Guests = len(list) - failed.guests
+	for ifindex, f := range failed.devices {
+		a.log.Log(context.Background(), level, "guests not announced", "uplink", c.Key, "ifindex", ifindex, "guests", f.guests, "first", f.name, "err", f.err)
+	}
 	return done
-}
-
-func (a *Announcer) frame(ifindex int, frame []byte) error {
-	to := &unix.SockaddrLinklayer{Ifindex: ifindex, Halen: 6}
-	copy(to.Addr[:], frame[:6])
-	return unix.Sendto(a.fd, frame, 0, to)
 }

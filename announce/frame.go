@@ -19,18 +19,35 @@ const (
 
 var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// frames is what tells the switches, and the neighbours where addresses are
-// known, of one guest.
-func frames(a Address) [][]byte {
-	list := [][]byte{arp(etherRARP, opReverseRequest, a.MAC, a.MAC, netip.IPv4Unspecified())}
-	for _, ip := range a.IPs {
-		if ip = ip.Unmap(); ip.Is4() {
-			list = append(list, arp(etherARP, opRequest, a.MAC, make([]byte, 6), ip))
-		} else {
-			list = append(list, neighbourAdvertisement(a.MAC, ip))
+// frame is one frame of a round.
+type frame struct {
+	bytes   []byte
+	ifindex int
+	first   bool   // the one of its guest that every switch learns from
+	name    string // of the guest
+}
+
+// frames is a round: first what tells the switches of every guest, then what
+// tells the neighbours, where addresses are known.
+func frames(list []Address) []frame {
+	all := make([]frame, 0, len(list))
+	for _, a := range list {
+		all = append(all, frame{bytes: arp(etherRARP, opReverseRequest, a.MAC, a.MAC, netip.IPv4Unspecified()), ifindex: a.Ifindex, first: true, name: a.Name})
+	}
+	for _, a := range list {
+		for _, ip := range a.IPs {
+			all = append(all, frame{bytes: claim(a.MAC, ip.Unmap()), ifindex: a.Ifindex, name: a.Name})
 		}
 	}
-	return list
+	return all
+}
+
+// claim tells the neighbours who has an address.
+func claim(mac net.HardwareAddr, ip netip.Addr) []byte {
+	if ip.Is4() {
+		return arp(etherARP, opRequest, mac, make([]byte, 6), ip)
+	}
+	return neighbourAdvertisement(mac, ip)
 }
 
 // arp is an ARP or RARP frame in which sender and target protocol address are

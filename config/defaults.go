@@ -48,4 +48,7 @@ func (b *builder) mergeDefaults(d *rawDefaults) {
 	if d.mac.allow.Given {
 		into.MACs, into.MACsAt = g.MACs, g.MACsAt
 	}
+	if d.link.Given {
+		into.Link, into.LinkAt = g.Link, g.LinkAt
+	}
 }

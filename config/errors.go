@@ -134,8 +134,9 @@ const maxMistakes = 1000
 
 // problems collects mistakes while a configuration is read.
 type problems struct {
-	main string // the configuration's main file
-	list []*mistake
+	main   string // the configuration's main file
+	list   []*mistake
+	places map[place]bool // of all of them
 }
 
 // mistake is an Error on its way.
@@ -155,7 +156,20 @@ func (m *mistake) do(format string, args ...any) {
 func (p *problems) add(at place, format string, args ...any) *mistake {
 	m := &mistake{at: at, text: fmt.Sprintf(format, args...)}
 	p.list = append(p.list, m)
+	if p.places == nil {
+		p.places = map[place]bool{}
+	}
+	p.places[at] = true
 	return m
+}
+
+// addOnce adds a mistake where none is at that place yet, so that nobody reads
+// two sentences about one cause.
+func (p *problems) addOnce(at place, format string, args ...any) *mistake {
+	if p.places[at] {
+		return &mistake{}
+	}
+	return p.add(at, format, args...)
 }
 
 // addErr notes an error of another package at a place, with what it says to do.

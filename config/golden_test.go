@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -12,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
-	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -68,11 +68,11 @@ func show(cfg agent.Config, err error) string {
 		return b.String()
 	}
 	for _, u := range cfg.Uplinks {
-		fmt.Fprintf(&b, "uplink %s external=%v device=%q mac=%q path=%q mtu=%d\n", u.Name, u.Kind == vmnetd.UplinkExternal, u.Device, u.MAC, u.Path, u.MTU)
+		fmt.Fprintf(&b, "uplink %s (%s) kind=%s device=%q mac=%q path=%q mtu=%d%s\n", u.Name, u.At, u.Kind, u.Device, u.MAC, u.Path, u.MTU, showMade(u))
 	}
 	fmt.Fprintf(&b, "defaults %s\n", showGrant(cfg.Policy.Defaults))
 	for _, n := range cfg.Policy.Networks {
-		fmt.Fprintf(&b, "network %s (%s) uplinks=%v %s\n", n.Name, n.At, n.Uplinks, showGrant(n.Grant))
+		fmt.Fprintf(&b, "network %s (%s) uplinks=%v%s %s\n", n.Name, n.At, n.Uplinks, showVLAN(n.VLAN), showGrant(n.Grant))
 	}
 	for _, r := range cfg.Policy.Rules {
 		fmt.Fprintf(&b, "rule %s (%s) vm=%q uuid=%q nic=%q label=%v networks=%v deny=%q %s\n", r.Text, r.At, r.VM, r.UUID, r.NIC, r.Label, r.Networks, r.Deny, showGrant(r.Grant))
@@ -90,6 +90,42 @@ func show(cfg agent.Config, err error) string {
 	return b.String()
 }
 
+// showMade is what a made uplink is made of, as it is kept.
+func showMade(u uplink.Spec) string {
+	text := ""
+	if u.Probe.IsValid() {
+		text = " probe=" + u.Probe.String()
+	}
+	made, err := json.Marshal(struct {
+		Bond   any `json:"bond,omitempty"`
+		Team   any `json:"team,omitempty"`
+		VLAN   any `json:"vlan,omitempty"`
+		Bridge any `json:"bridge,omitempty"`
+		Anchor any `json:"anchor,omitempty"`
+	}{orNil(u.Bond), orNil(u.Team), orNil(u.VLAN), orNil(u.Bridge), orNil(u.Anchor)})
+	if err != nil {
+		return err.Error()
+	}
+	if string(made) == "{}" {
+		return text
+	}
+	return text + " " + string(made)
+}
+
+func showVLAN(id int) string {
+	if id == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" vlan=%d", id)
+}
+
+func orNil[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return p
+}
+
 func showGrant(g policy.Grant) string {
 	var parts []string
 	if g.Modes != nil {
@@ -103,6 +139,9 @@ func showGrant(g policy.Grant) string {
 	}
 	if g.MACs != nil {
 		parts = append(parts, fmt.Sprintf("macs=%v@%d", g.MACs, g.MACsAt.Line))
+	}
+	if g.Link != "" {
+		parts = append(parts, fmt.Sprintf("link=%s@%d", g.Link, g.LinkAt.Line))
 	}
 	return "{" + strings.Join(parts, " ") + "}"
 }

@@ -13,6 +13,7 @@ type rawGrant struct {
 	mtu    got[int]
 	queues got[policy.Queues]
 	mac    rawMAC
+	link   got[string]
 }
 
 type rawMAC struct{ allow got[[]got[string]] }
@@ -32,7 +33,8 @@ func grantRows[T any](grant func(*T) *rawGrant) []row[T] {
 		key("mtu", func(t *T) *got[int] { return &grant(t).mtu }, codec[got[int]](mtu)),
 		key("queues", func(t *T) *got[policy.Queues] { return &grant(t).queues }, codec[got[policy.Queues]](queues)),
 		key("mac", func(t *T) *rawMAC { return &grant(t).mac }, codec[rawMAC](macKeys)),
-	}, later[T]("filter", "link", "bandwidth", "ips", "max_ips", "extra"))
+		key("link", func(t *T) *got[string] { return &grant(t).link }, codec[got[string]](linkMode)),
+	}, later[T]("filter", "bandwidth", "ips", "max_ips", "extra"))
 }
 
 // grant makes the policy's grant of it.
@@ -52,6 +54,9 @@ func (g *rawGrant) grant(p *problems) policy.Grant {
 	if g.mac.allow.Given {
 		out.MACs, out.MACsAt = values(g.mac.allow.V), g.mac.allow.Key.pos()
 	}
+	if g.link.Given {
+		out.Link, out.LinkAt = g.link.V, g.link.Key.pos()
+	}
 	return out
 }
 
@@ -67,5 +72,6 @@ func (g *rawGrant) given() map[string]place {
 	note("mtu", g.mtu.Given, g.mtu.Key)
 	note("queues", g.queues.Given, g.queues.Key)
 	note("mac.allow", g.mac.allow.Given, g.mac.allow.Key)
+	note("link", g.link.Given, g.link.Key)
 	return all
 }

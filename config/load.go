@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -68,6 +69,7 @@ type builder struct {
 	cfg      agent.Config
 	complete bool // every file could be read to its end
 	uplinks  declared
+	stack    stack
 	networks declared
 	macs     map[string]place
 	rules    map[policy.Pos]ruleNote
@@ -78,7 +80,7 @@ type builder struct {
 func newBuilder(p *problems) *builder {
 	return &builder{
 		problems: p, complete: len(p.list) == 0,
-		uplinks: declared{}, networks: declared{}, macs: map[string]place{}, rules: map[policy.Pos]ruleNote{},
+		uplinks: declared{}, stack: newStack(), networks: declared{}, macs: map[string]place{}, rules: map[policy.Pos]ruleNote{},
 		cfg: agent.Config{Policy: policy.Set{Labels: map[string]map[string]string{}}},
 	}
 }
@@ -94,12 +96,26 @@ func (b *builder) unknown(at place, what, name string, known declared) {
 	if !b.complete {
 		return
 	}
+	const suggested = 100 // beyond that nobody reads them, and looking for near names takes time
+	if len(b.list) >= suggested {
+		b.add(at, "%s %q is not declared", what, name)
+		return
+	}
 	m := b.add(at, "%s %q is not declared%s", what, name, didYouMean(name, known.names()))
 	if len(known) > 0 {
-		m.do("%ss are %s", what, join(known.names()))
+		m.do("%ss are %s", what, some(known.names()))
 		return
 	}
 	m.do("declare it under %ss:", what)
+}
+
+// some is a list of names that is no longer than a reader takes in.
+func some(names []string) string {
+	const enough = 20
+	if len(names) <= enough {
+		return join(names)
+	}
+	return fmt.Sprintf("%s and %d more", join(names[:enough]), len(names)-enough)
 }
 
 // missing reports a key that an entry must have, unless it is there and wrong,
@@ -113,15 +129,21 @@ func (b *builder) missing(written place, entry spot, text, next string) {
 // Warnings says what the configuration wants and this host lacks: present tells
 // whether an uplink's device is here.
 func Warnings(cfg agent.Config, present func(uplink.Spec) bool) []string {
-	here := map[string]bool{}
+	here, made := map[string]bool{}, map[string]bool{}
 	for _, spec := range cfg.Uplinks {
 		here[spec.Name] = present(spec)
+		made[spec.Name] = spec.Kind != vmnetd.UplinkNIC && spec.Kind != vmnetd.UplinkExternal
 	}
 	var all []string
 	for _, n := range cfg.Policy.Networks {
-		if !slices.ContainsFunc(n.Uplinks, func(u string) bool { return here[u] }) {
-			all = append(all, fmt.Sprintf("%s:%d: network %s: not on this host: none of its uplinks %s is here", n.At.File, n.At.Line, n.Name, join(n.Uplinks)))
+		if slices.ContainsFunc(n.Uplinks, func(u string) bool { return here[u] }) {
+			continue
 		}
+		text := fmt.Sprintf("not on this host: none of its uplinks %s is here", join(n.Uplinks))
+		if i := slices.IndexFunc(n.Uplinks, func(u string) bool { return made[u] }); i >= 0 {
+			text = fmt.Sprintf("not on this host yet: its uplink %s is made by  vmnetd uplink apply", n.Uplinks[i])
+		}
+		all = append(all, fmt.Sprintf("%s:%d: network %s: %s", n.At.File, n.At.Line, n.Name, text))
 	}
 	return all
 }

@@ -22,12 +22,14 @@ func loadText(content string) error {
 // oneMistake are entries with exactly one mistake each, by section.
 var oneMistake = map[string][]string{
 	"uplinks": {
-		`{name: a1, nic: {}, mtu: 1}`, `{name: a2, nci: {}}`, `{name: a3}`, `{name: a4, team: {}}`, `{nic: {}}`,
-		`{name: abcdefghijklmnop, nic: {}}`, `{name: wan, nic: {}}`, `17`, `{name: a5, nic: {match: {mac: x}}}`, `{name: a6, nic: {}, name: a7}`,
+		`{name: a1, nic: {}, mtu: 1}`, `{name: a2, nci: {}}`, `{name: a3}`, `{name: a4, anchor: {}}`, `{nic: {}}`,
+		`{name: abcdefghijklmnop, nic: {}}`, `{name: wan, nic: {}}`, `17`, `{name: a8, vlan: {over: wan, id: 4095}}`, `{name: a9, anchor: {over: [nix]}}`, `{name: a10, bridge: {ports: [a10]}}`, `{name: a11, bridge: {ports: [x1, x1]}}`,
+		`{name: a12, vlan: {over: wan, id: 2, protocol: 802.1x}}`, `{name: a13, nic: {}, bridge: {}}`, `{name: a14, external: {}, probe: 192.0.2.1}`, `{name: a15, nic: {}, probe: x}`,
+		`{name: a5, nic: {match: {mac: x}}}`, `{name: a6, nic: {}, name: a7}`,
 	},
 	"networks": {
 		`{name: b1, uplinks: [nix]}`, `{name: b2, uplinks: [wan], modes: [l2]}`, `{name: lan, uplinks: [wan]}`, `{name: b3, uplinks: wan}`,
-		`{name: b4}`, `{uplinks: [wan]}`, `{name: b5, uplinks: [wan], vlan: 3}`, `{name: b6, uplinks: [wan], mac: {alow: []}}`,
+		`{name: b4}`, `{uplinks: [wan]}`, `{name: b5, uplinks: [wan], vlan: 0}`, `{name: b7, uplinks: [wan], link: down}`, `{name: b6, uplinks: [wan], mac: {alow: []}}`,
 	},
 	"rules": {
 		`{vm: c1, networks: [nix]}`, `{vm: "c2["}`, `{vm: c3, modes: [bridge, bridge]}`, `{vm: c4, deny: 1}`, `{vm: c5, label: x}`,
@@ -83,6 +85,10 @@ func TestFilesMadeToHurtAreRefusedQuickly(t *testing.T) {
 		"commas":        strings.Repeat(",", size),
 		"comments":      "x: 1\n" + strings.Repeat("#\n", size/2-9),
 		"words":         strings.Repeat("a\n", size/2),
+		"one port":      "uplinks:\n" + lines(size/28, "- {name: a%d, bridge: {ports: [x]}}"),
+		"undeclared":    "uplinks:\n" + lines(size/28, "- {name: a%d, anchor: {over: [y%[1]d]}}"),
+		"tower":         "uplinks:\n- {name: a0, nic: {}, mtu: 99}\n" + tower(size/40) + "- {name: top, nic: {}, external: {}}\n",
+		"ring":          "uplinks:\n" + tower(size/40) + "- {name: a0, anchor: {over: [a1]}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
@@ -96,6 +102,25 @@ func TestFilesMadeToHurtAreRefusedQuickly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lines is a format with the numbers from 1 to n put in.
+func lines(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format+"\n", i+1)
+	}
+	return b.String()
+}
+
+// tower is uplinks that stand on each other, a1 on a0.
+func tower(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "- {name: a%d, vlan: {over: a%d, id: 1}}\n", i+1, i)
+	}
+	fmt.Fprintf(&b, "- {name: b, anchor: {over: [a%d]}, mtu: 100}\n", n)
+	return b.String()
 }
 
 func stairs(n int) string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/bonding"
 	"github.com/vmnetd/vmnetd/policy"
 )
 
@@ -13,6 +14,7 @@ type rawNetwork struct {
 	spot
 	name    got[string]
 	uplinks got[[]got[string]]
+	vlan    got[int]
 	rawGrant
 }
 
@@ -21,7 +23,8 @@ var networkKeys = object[rawNetwork]{what: "a network", rows: slices.Concat([]ro
 	key("uplinks", func(n *rawNetwork) *got[[]got[string]] { return &n.uplinks }, codec[got[[]got[string]]](listOf[got[string]]{
 		item: reference, what: "a list of uplinks",
 	})),
-}, grantRows(func(n *rawNetwork) *rawGrant { return &n.rawGrant }), later[rawNetwork]("vlan"))}
+	key("vlan", func(n *rawNetwork) *got[int] { return &n.vlan }, codec[got[int]](vlanID)),
+}, grantRows(func(n *rawNetwork) *rawGrant { return &n.rawGrant }))}
 
 func (b *builder) addNetworks(docs []*document) {
 	for _, d := range docs {
@@ -46,8 +49,9 @@ func (b *builder) network(n *rawNetwork) {
 	grant := n.grant(b.problems)
 	if n.name.Given && b.networks.add(b.problems, "network", n.name.V, n.name.At) {
 		b.networkUplinks(n)
+		b.networkStack(n)
 		b.cfg.Policy.Networks = append(b.cfg.Policy.Networks, policy.Network{
-			Name: n.name.V, Uplinks: values(n.uplinks.V), Grant: grant, At: n.at.pos(),
+			Name: n.name.V, Uplinks: values(n.uplinks.V), VLAN: n.vlan.V, Grant: grant, At: n.at.pos(),
 		})
 		b.withheld = append(b.withheld, passthruIn(n)...)
 	}
@@ -71,6 +75,27 @@ func (b *builder) networkUplinks(n *rawNetwork) {
 	}
 	for _, u := range absent {
 		b.unknown(u.At, "uplink", u.V, b.uplinks)
+	}
+}
+
+// networkStack refuses uplinks that are ports, whose frames are their master's,
+// and warns of bonds that no guest can stand on.
+func (b *builder) networkStack(n *rawNetwork) {
+	for _, u := range n.uplinks.V {
+		if !u.Given {
+			continue
+		}
+		if m, isPort := b.stack.masters[u.V]; isPort {
+			b.add(u.At, "uplink %s is a port of %s (%s): what it receives goes to its master, not to guests on it", u.V, m.master.name, m.ref.at).
+				do("make %s the network's uplink", b.top(m.master).name)
+		}
+		b.walk(b.stack.byName[u.V], func(s *standing) {
+			if s.bondMode != bonding.BalanceTLB && s.bondMode != bonding.BalanceALB {
+				return
+			}
+			b.warn(u.At, "network %s: bond %s (%s) is in mode %s, which rewrites the source MACs of guests: none can be attached by %s",
+				n.name.V, s.name, s.at.pos(), s.bondMode, u.V)
+		})
 	}
 }
 

@@ -1,6 +1,10 @@
 package config
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // shape is what a node is.
 type shape int
@@ -42,4 +46,41 @@ func (n *node) written() string {
 		return strconv.Quote(n.text)
 	}
 	return n.text
+}
+
+// find is the place of the value at a path such as "ports[1].prio" beneath n; of
+// what is not written, the place of what it is missing in; of an item of a list,
+// its name. One item may stand for a list, and a name for a mapping.
+func (n *node) find(path string) place {
+	if strings.HasSuffix(path, "]") {
+		path += ".name"
+	}
+	at := n.at
+	for _, name := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		if n = n.beneath(name); n == nil {
+			break
+		}
+		at = n.at
+	}
+	return at
+}
+
+func (n *node) beneath(name string) *node {
+	if index, err := strconv.Atoi(name); err == nil {
+		switch {
+		case n.shape != list:
+			return n
+		case index >= len(n.items):
+			return nil
+		}
+		return n.items[index]
+	}
+	if n.shape == text && name == "name" {
+		return n
+	}
+	i := slices.IndexFunc(n.entries, func(e entry) bool { return e.name == name })
+	if i < 0 {
+		return nil
+	}
+	return n.entries[i].value
 }

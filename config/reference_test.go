@@ -20,15 +20,17 @@ func readReference(t *testing.T) (*file, *node) {
 	return f, root
 }
 
-// asNIC folds what stands under external into nic: both have the same keys.
-func asNIC(path string) string {
-	return strings.Replace(path, "uplinks[].external.", "uplinks[].nic.", 1)
-}
+// folded is the path of a key under the first of those that have the same keys.
+var folded = strings.NewReplacer(
+	"uplinks[].external.", "uplinks[].nic.",
+	"team.ports[].link_watch[].", "team.link_watch[].",
+	"team.mcast_rejoin.", "team.notify_peers.",
+).Replace
 
 // written lists the keys under n with where each stands first.
 func written(n *node, under string, into map[string]place) {
 	for _, e := range n.entries {
-		path := asNIC(strings.TrimPrefix(under+"."+e.name, "."))
+		path := folded(strings.TrimPrefix(under+"."+e.name, "."))
 		if _, there := into[path]; !there {
 			into[path] = e.at
 		}
@@ -54,7 +56,7 @@ func TestReferenceExplainsEveryKeyThatWorks(t *testing.T) {
 	keys := map[string]place{}
 	written(root, "", keys)
 	documentKeys.paths("", func(path string, later bool) {
-		at, there := keys[asNIC(path)]
+		at, there := keys[folded(path)]
 		switch {
 		case later && there:
 			t.Errorf("%s: of a later version, and in reference.yaml:%d", path, at.line)

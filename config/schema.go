@@ -28,6 +28,7 @@ type got[T any] struct {
 // what was wrong in it.
 type spot struct {
 	at       place
+	node     *node    // the mapping, for mistakes that are told by the path of a key
 	unusable bool     // it is no mapping; reported
 	mistakes bool     // something in it was reported
 	unknown  bool     // a key of it is unknown: that may be the one that is missing
@@ -35,6 +36,9 @@ type spot struct {
 }
 
 func (s *spot) stands() *spot { return s }
+
+// there says that the mapping is written.
+func (s *spot) there() bool { return s.at.file != nil }
 
 // object is a mapping with known keys.
 type object[T any] struct {
@@ -74,7 +78,7 @@ func (o object[T]) decode(p *problems, n *node, into *T) {
 	if own, ok := any(into).(interface{ stands() *spot }); ok {
 		s = own.stands()
 	}
-	s.at = n.at
+	s.at, s.node = n.at, n
 	before := len(p.list)
 	switch n.shape {
 	case mapping:

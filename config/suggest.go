@@ -6,8 +6,8 @@ import "fmt"
 func didYouMean(name string, known []string) string {
 	best, near := "", max(1, len([]rune(name))/3)
 	for _, k := range known {
-		if d := distance(name, k); d <= near && (best == "" || d < distance(name, best)) {
-			best = k
+		if d := distance(name, k); d <= near {
+			best, near = k, d-1 // another one must be nearer
 		}
 	}
 	if best == "" {

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
@@ -12,46 +12,42 @@ type rawUplink struct {
 	spot
 	name     got[string]
 	mtu      got[int]
-	nic      rawKind
-	external rawKind
+	probe    got[netip.Addr]
+	nic      rawFound
+	external rawFound
+	bond     rawBond
+	team     rawTeam
+	vlan     rawVLAN
+	bridge   rawBridge
+	anchor   rawAnchor
 }
-
-// rawKind is what stands under the key of a kind. It is there when its spot is.
-type rawKind struct {
-	spot
-	match rawMatch
-}
-
-func (k *rawKind) there() bool { return k.at.file != nil }
-
-type rawMatch struct {
-	spot
-	name got[string]
-	mac  got[net.HardwareAddr]
-	path got[string]
-}
-
-var matchKeys = object[rawMatch]{what: "match", rows: []row[rawMatch]{
-	key("name", func(m *rawMatch) *got[string] { return &m.name }, codec[got[string]](deviceName)),
-	key("mac", func(m *rawMatch) *got[net.HardwareAddr] { return &m.mac }, codec[got[net.HardwareAddr]](macAddress)),
-	key("path", func(m *rawMatch) *got[string] { return &m.path }, codec[got[string]](devicePath)),
-}}
-
-func kindKeys(what string) object[rawKind] {
-	return object[rawKind]{what: what, rows: []row[rawKind]{
-		key("match", func(k *rawKind) *rawMatch { return &k.match }, codec[rawMatch](matchKeys)),
-	}}
-}
-
-// kinds are the keys of an uplink of which it has one; the first two work.
-var kinds = []string{"nic", "external", "team", "bond", "vlan", "bridge", "anchor"}
 
 var uplinkKeys = object[rawUplink]{what: "an uplink", rows: slices.Concat([]row[rawUplink]{
 	key("name", func(u *rawUplink) *got[string] { return &u.name }, codec[got[string]](uplinkName)),
 	key("mtu", func(u *rawUplink) *got[int] { return &u.mtu }, codec[got[int]](mtu)),
-	key("nic", func(u *rawUplink) *rawKind { return &u.nic }, codec[rawKind](kindKeys("nic"))),
-	key("external", func(u *rawUplink) *rawKind { return &u.external }, codec[rawKind](kindKeys("external"))),
-}, later[rawUplink](kinds[2:]...), later[rawUplink]("limits", "hairpin", "extra"))}
+	key("probe", func(u *rawUplink) *got[netip.Addr] { return &u.probe }, codec[got[netip.Addr]](ipAddress)),
+	key("nic", func(u *rawUplink) *rawFound { return &u.nic }, codec[rawFound](foundKeys("nic"))),
+	key("external", func(u *rawUplink) *rawFound { return &u.external }, codec[rawFound](foundKeys("external"))),
+	key("bond", func(u *rawUplink) *rawBond { return &u.bond }, codec[rawBond](bondKeys)),
+	key("team", func(u *rawUplink) *rawTeam { return &u.team }, codec[rawTeam](teamKeys)),
+	key("vlan", func(u *rawUplink) *rawVLAN { return &u.vlan }, codec[rawVLAN](vlanKeys)),
+	key("bridge", func(u *rawUplink) *rawBridge { return &u.bridge }, codec[rawBridge](bridgeKeys)),
+	key("anchor", func(u *rawUplink) *rawAnchor { return &u.anchor }, codec[rawAnchor](anchorKeys)),
+}, later[rawUplink]("limits", "hairpin", "extra"))}
+
+// kindOf is one of the keys of which an uplink has one.
+type kindOf struct {
+	kind string
+	*spot
+}
+
+func (u *rawUplink) kinds() []kindOf {
+	return []kindOf{
+		{vmnetd.UplinkNIC, &u.nic.spot}, {vmnetd.UplinkExternal, &u.external.spot}, {vmnetd.UplinkBond, &u.bond.spot},
+		{vmnetd.UplinkTeam, &u.team.spot}, {vmnetd.UplinkVLAN, &u.vlan.spot}, {vmnetd.UplinkBridge, &u.bridge.spot},
+		{vmnetd.UplinkAnchor, &u.anchor.spot},
+	}
+}
 
 func (b *builder) addUplinks(docs []*document) {
 	devices := declared{}
@@ -60,6 +56,7 @@ func (b *builder) addUplinks(docs []*document) {
 			b.uplink(&d.uplinks.V[i], devices)
 		}
 	}
+	b.checkStack()
 }
 
 func (b *builder) uplink(u *rawUplink, devices declared) {
@@ -73,74 +70,74 @@ func (b *builder) uplink(u *rawUplink, devices declared) {
 		return
 	}
 	fresh := b.uplinks.add(b.problems, "uplink", u.name.V, u.name.At)
-	if !fresh || kind == nil {
+	if !fresh || kind == "" {
 		return
 	}
-	spec := uplink.Spec{Name: u.name.V, Kind: vmnetd.UplinkNIC, MTU: u.mtu.V}
-	if kind == &u.external {
-		spec.Kind = vmnetd.UplinkExternal
+	spec := uplink.Spec{Name: u.name.V, Kind: kind, Device: u.name.V, MTU: u.mtu.V, Probe: u.probe.V, At: u.at.pos().String()}
+	if !spec.Ours() {
+		b.unchanged(u)
 	}
-	if !spec.Ours() && u.mtu.Given {
-		b.add(u.mtu.Key, "an external uplink is never changed, so mtu has no effect").do("leave it out; MTUs of VMs are given by mtu in a network")
-	}
-	device := b.match(u, &kind.match, &spec)
+	on := &standing{name: u.name.V, at: u.name.At, kind: kind, mtu: u.mtu}
+	device := b.fill(u, &spec, on)
 	if first, there := devices[device]; there {
 		b.add(u.name.At, "uplink %q is the same device (%s) as the uplink at %s", u.name.V, device, first).do("remove one of them")
 		return
 	}
 	devices[device] = u.name.At
+	b.stand(on, spec.Device)
 	b.cfg.Uplinks = append(b.cfg.Uplinks, spec)
 	b.cfg.Policy.Uplinks = append(b.cfg.Policy.Uplinks, spec.Name)
 }
 
-// kind is the one kind that the uplink has, nil (and reported) otherwise.
-func (b *builder) kind(u *rawUplink) *rawKind {
-	switch {
-	case u.nic.there() && u.external.there():
-		b.add(u.external.at, "an uplink is either nic or external, not both").do("nic is ours to set up, external is somebody else's and only used")
-		return nil
-	case u.nic.there():
-		return &u.nic
-	case u.external.there():
-		return &u.external
+// unchanged refuses the keys that change a device or look after a change of it.
+func (b *builder) unchanged(u *rawUplink) {
+	if u.mtu.Given {
+		b.add(u.mtu.Key, "an external uplink is never changed, so mtu has no effect").do("leave it out; MTUs of VMs are given by mtu in a network")
 	}
-	isLater := slices.ContainsFunc(u.later, func(name string) bool { return slices.Contains(kinds, name) })
-	if !isLater && !u.unknown {
-		b.add(u.at, "this uplink has no kind").do("add  nic: {}  for a network card, or  external: {}  for a bond, team, bridge or VLAN that somebody else made")
+	if u.probe.Given {
+		b.add(u.probe.Key, "an external uplink is never applied, so probe has no effect").do("leave it out")
 	}
-	return nil
 }
 
-// match fills in how the device is found, and names the device for messages.
-func (b *builder) match(u *rawUplink, m *rawMatch, spec *uplink.Spec) string {
-	switch {
-	case m.at.file != nil && m.written() == 0 && !m.mistakes:
-		b.add(m.at, "match is empty").do("give one of name, mac, path, or leave match out: then the uplink's name is the device's")
-	case m.written() > 1:
-		b.add(m.at, "match takes one of name, mac, path, not %d", m.written())
-	}
-	spec.MAC, spec.Path, spec.Device = m.mac.V, m.path.V, m.name.V
-	switch {
-	case m.mac.Given:
-		return "MAC " + m.mac.V.String()
-	case m.path.Given:
-		return m.path.V
-	case m.name.Given:
-		return m.name.V
-	case m.mistakes: // which device is meant is not known
-		return "the one of " + u.name.V
-	}
-	spec.Device = u.name.V
-	return u.name.V
-}
-
-// written is how many of its keys are there, right or wrong.
-func (m *rawMatch) written() int {
-	n := 0
-	for _, at := range []place{m.name.At, m.mac.At, m.path.At} {
-		if at.file != nil {
-			n++
+// kind is the one kind that the uplink has, "" (and reported) otherwise.
+func (b *builder) kind(u *rawUplink) string {
+	first := ""
+	for _, k := range u.kinds() {
+		switch {
+		case !k.there():
+		case first == "":
+			first = k.kind
+		default:
+			b.add(k.at, "an uplink has one kind, and this one is %s already", first).
+				do("leave one out: nic and external are devices that are there, bond, team, vlan, bridge and anchor are made")
+			return ""
 		}
 	}
-	return n
+	if first == "" && !u.unknown {
+		b.add(u.at, "this uplink has no kind").
+			do("add  nic: {}  for a network card,  external: {}  for what somebody else made, or one of bond, team, vlan, bridge, anchor")
+	}
+	return first
+}
+
+// fill puts what stands under the key of the kind into the spec, notes what the
+// uplink stands on, and names its device.
+func (b *builder) fill(u *rawUplink, spec *uplink.Spec, on *standing) string {
+	switch spec.Kind {
+	case vmnetd.UplinkNIC:
+		return b.match(u, &u.nic.match, spec)
+	case vmnetd.UplinkExternal:
+		return b.match(u, &u.external.match, spec)
+	case vmnetd.UplinkBond:
+		spec.Bond = b.bond(&u.bond, on)
+	case vmnetd.UplinkTeam:
+		spec.Team = b.team(&u.team, on)
+	case vmnetd.UplinkVLAN:
+		spec.VLAN = b.vlan(&u.vlan, on)
+	case vmnetd.UplinkBridge:
+		spec.Bridge = b.bridge(&u.bridge, on)
+	case vmnetd.UplinkAnchor:
+		spec.Anchor = b.anchor(&u.anchor, on)
+	}
+	return u.name.V
 }

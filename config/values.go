@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -15,17 +16,27 @@ import (
 
 // Limits of values.
 const (
-	minMTU     = 68    // ETH_MIN_MTU, include/uapi/linux/if_ether.h
-	maxMTU     = 65535 // ETH_MAX_MTU
-	maxQueues  = 256   // MAX_TAP_QUEUES, include/linux/if_tap.h
-	maxName    = 64    // of a network
-	maxSunPath = 107   // sizeof(sun_path)-1, unix(7)
+	minMTU     = 68        // ETH_MIN_MTU, include/uapi/linux/if_ether.h
+	maxMTU     = 65535     // ETH_MAX_MTU
+	maxQueues  = 256       // MAX_TAP_QUEUES, include/linux/if_tap.h
+	maxName    = 64        // of a network
+	maxSunPath = 107       // sizeof(sun_path)-1, unix(7)
+	maxVLAN    = 4094      // IEEE 802.1Q 9.6: 4095 is reserved; 0 tags the priority alone
+	maxAgeing  = 1_000_000 // s, IEEE 802.1Q table 8-6
 )
 
 // The scalars of the schema.
 var (
 	plainText   = scalar[string]{shapes: []shape{text}, want: "text", read: checked(notEmpty)}
 	uplinkName  = scalar[string]{shapes: []shape{text}, want: "a name", read: checked(checkUplinkName)}
+	portName    = scalar[string]{shapes: []shape{text}, want: "a port's name", read: checked(checkDeviceName)}
+	bondValue   = scalar[string]{shapes: []shape{text, number}, want: "a value as the kernel's bonding takes it", hint: "a value is one word or number, such as fast, on or 100", read: checked(notEmpty)}
+	wholeNumber = scalar[int]{shapes: []shape{number}, want: "a whole number", read: readWhole}
+	yesOrNo     = scalar[bool]{shapes: []shape{truth}, want: "true or false", read: readTruth}
+	ipAddress   = scalar[netip.Addr]{shapes: []shape{text}, want: "an IP address", read: readAddress}
+	vlanID      = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number from 1 to %d", maxVLAN), read: readWithin("VLAN", 1, maxVLAN)}
+	ageingTime  = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number of seconds from 1 to %d", maxAgeing), read: readWithin("ageing_time", 1, maxAgeing)}
+	linkMode    = scalar[string]{shapes: []shape{text}, want: "keep or follow", read: checked(checkLink)}
 	deviceName  = scalar[string]{shapes: []shape{text}, want: "a device's name", read: checked(checkDeviceName)}
 	devicePath  = scalar[string]{shapes: []shape{text}, want: "a device's path", read: checked(checkDevicePath)}
 	networkName = scalar[string]{shapes: []shape{text}, want: "a name", read: checked(checkNetworkName)}
@@ -38,7 +49,7 @@ var (
 	macAddress  = scalar[net.HardwareAddr]{shapes: []shape{text}, want: "a MAC", read: vmnetd.ParseMAC}
 	uuid        = scalar[string]{shapes: []shape{text}, want: "a UUID", read: readUUID}
 	mode        = scalar[vmnetd.Mode]{shapes: []shape{text}, want: "a mode", read: readMode}
-	mtu         = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number from %d to %d", minMTU, maxMTU), read: readMTU}
+	mtu         = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number from %d to %d", minMTU, maxMTU), read: readWithin("MTU", minMTU, maxMTU)}
 	queues      = scalar[policy.Queues]{shapes: []shape{number, text}, want: fmt.Sprintf("auto or a number from 1 to %d", maxQueues), read: readQueues}
 	busName     = scalar[string]{shapes: []shape{text}, want: "a QEMU bus", read: checked(checkBus)}
 	slot        = scalar[string]{shapes: []shape{text, number}, want: "a slot", read: checked(checkSlot)} // 5 and 5.0 are numbers to YAML
@@ -177,12 +188,56 @@ func readMode(s string) (vmnetd.Mode, error) {
 	return m, err
 }
 
-func readMTU(s string) (int, error) {
+// Protocols of a VLAN, as `ip link` writes them.
+const (
+	dot1Q  = "802.1Q"
+	dot1AD = "802.1ad"
+)
+
+// vlanProtocol takes 802.1q as well.
+var vlanProtocol = scalar[string]{shapes: []shape{text}, want: dot1Q + " or " + dot1AD, read: func(s string) (string, error) {
+	for _, known := range []string{dot1Q, dot1AD} {
+		if strings.EqualFold(s, known) {
+			return known, nil
+		}
+	}
+	return "", invalid("VLAN protocol %q is neither %s nor %s", s, dot1Q, dot1AD)
+}}
+
+func checkLink(s string) error {
+	if s != policy.LinkKeep && s != policy.LinkFollow {
+		return invalid("link %q is neither %s nor %s", s, policy.LinkKeep, policy.LinkFollow).
+			WithNext("keep: the guest's link stays up without carrier; follow: it goes down after 3 s")
+	}
+	return nil
+}
+
+func readAddress(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+		return netip.Addr{}, invalid("%q is not the IP address of one host", s).WithNext("write one such as 192.0.2.1 or 2001:db8::1")
+	}
+	return a, nil
+}
+
+func readTruth(s string) (bool, error) { return strings.EqualFold(s, "true"), nil }
+
+func readWhole(s string) (int, error) {
 	n, err := strconv.Atoi(s)
-	if err != nil || n < minMTU || n > maxMTU {
-		return 0, invalid("MTU %s is not a whole number from %d to %d", s, minMTU, maxMTU)
+	if err != nil {
+		return 0, invalid("%s is not a whole number", s)
 	}
 	return n, nil
+}
+
+func readWithin(what string, low, high int) func(string) (int, error) {
+	return func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return 0, invalid("%s %s is not a whole number from %d to %d", what, s, low, high)
+		}
+		return n, nil
+	}
 }
 
 func readQueues(s string) (policy.Queues, error) {

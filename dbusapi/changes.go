@@ -2,6 +2,8 @@ package dbusapi
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 // a signal carries what is new and nothing else.
 type changes struct {
 	emit func(path dbus.ObjectPath, name string, values ...any)
-	sent map[dbus.ObjectPath]properties // run's alone, after seed
+	sent map[dbus.ObjectPath]faces // run's alone, after seed
 
 	mu      sync.Mutex
 	waiting []agent.Change
@@ -29,16 +31,16 @@ type changes struct {
 const settle = 3 * time.Millisecond
 
 func newChanges(emit func(dbus.ObjectPath, string, ...any)) *changes {
-	return &changes{emit: emit, sent: map[dbus.ObjectPath]properties{}, wake: make(chan struct{}, 1)}
+	return &changes{emit: emit, sent: map[dbus.ObjectPath]faces{}, wake: make(chan struct{}, 1)}
 }
 
 // seed is what is there before the first client can look.
 func (c *changes) seed(attachments []vmnetd.Attachment, uplinks []vmnetd.UplinkState) {
 	for _, a := range attachments {
-		c.sent[attachmentPath(a.VM, a.ID)] = attachmentProps(a)
+		c.sent[attachmentPath(a.VM, a.ID)] = attachmentFaces(a)
 	}
 	for _, u := range uplinks {
-		c.sent[uplinkObject(u.Name)] = uplinkProps(u)
+		c.sent[uplinkObject(u.Name)] = uplinkFaces(u)
 	}
 }
 
@@ -109,10 +111,10 @@ func newest(all []agent.Change) []agent.Change {
 
 func (c *changes) send(change agent.Change) {
 	if a := change.Attachment; a != nil {
-		c.object(attachmentPath(a.VM, a.ID), attachIface, attachmentProps(*a), change.Gone)
+		c.object(attachmentPath(a.VM, a.ID), attachmentFaces(*a), change.Gone)
 	}
 	if u := change.Uplink; u != nil {
-		c.object(uplinkObject(u.Name), uplinkIface, uplinkProps(*u), change.Gone)
+		c.object(uplinkObject(u.Name), uplinkFaces(*u), change.Gone)
 	}
 	if e := change.Event; e != nil {
 		c.emit(rootPath, managerIface+".Event", uint64(max(0, e.Time.UnixMicro())),
@@ -120,21 +122,44 @@ func (c *changes) send(change agent.Change) {
 	}
 }
 
-func (c *changes) object(path dbus.ObjectPath, iface string, now properties, gone bool) {
-	before, known := c.sent[path]
-	switch {
-	case gone:
-		delete(c.sent, path)
-		if known {
-			c.emit(rootPath, objectsIface+".InterfacesRemoved", path, []string{iface})
+// object tells what is new of one object: properties that changed, interfaces
+// that came or went.
+func (c *changes) object(path dbus.ObjectPath, now faces, gone bool) {
+	before := c.sent[path]
+	if gone {
+		now = nil
+	}
+	added := faces{}
+	for _, iface := range slices.Sorted(maps.Keys(now)) {
+		was, known := before[iface]
+		if !known {
+			added[iface] = now[iface]
+			continue
 		}
-		return
-	case !known:
-		c.emit(rootPath, objectsIface+".InterfacesAdded", path, map[string]properties{iface: now})
-	default:
-		if changed := difference(before, now); len(changed) > 0 {
+		if changed := difference(was, now[iface]); len(changed) > 0 {
 			c.emit(path, propsIface+".PropertiesChanged", iface, changed, []string{})
 		}
 	}
+	if len(added) > 0 {
+		c.emit(rootPath, objectsIface+".InterfacesAdded", path, added)
+	}
+	if removed := without(before, now); len(removed) > 0 {
+		c.emit(rootPath, objectsIface+".InterfacesRemoved", path, removed)
+	}
+	if gone {
+		delete(c.sent, path)
+		return
+	}
 	c.sent[path] = now
+}
+
+// without names the interfaces of before that now lacks.
+func without(before, now faces) []string {
+	var names []string
+	for _, iface := range slices.Sorted(maps.Keys(before)) {
+		if _, still := now[iface]; !still {
+			names = append(names, iface)
+		}
+	}
+	return names
 }

@@ -18,6 +18,8 @@ const (
 	managerIface = "org.vmnetd1.Manager"
 	attachIface  = "org.vmnetd1.Attachment"
 	uplinkIface  = "org.vmnetd1.Uplink"
+	teamIface    = "org.vmnetd1.Team"
+	bondIface    = "org.vmnetd1.Bond"
 	errorPrefix  = "org.vmnetd1.Error."
 
 	propsIface      = "org.freedesktop.DBus.Properties"

@@ -46,9 +46,12 @@ func TestCodeAndContractAgreeOnProperties(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New(&fake{}, Options{})
+	team := &vmnetd.TeamState{Ports: []vmnetd.TeamPort{{Name: "eno1"}}, LACP: &vmnetd.TeamLACP{}}
 	for name, props := range map[string]properties{
 		attachIface:  attachmentProps(vmnetd.Attachment{}),
-		uplinkIface:  uplinkProps(vmnetd.UplinkState{}),
+		uplinkIface:  uplinkProps(vmnetd.UplinkState{Announced: &vmnetd.Announcement{}}),
+		teamIface:    teamProps(team),
+		bondIface:    bondProps(&vmnetd.BondState{Options: map[string]string{"a": "b"}, Ports: []vmnetd.BondPort{{Name: "eno1"}}}),
 		managerIface: s.managerProps(),
 	} {
 		want, got := map[string]string{}, map[string]string{}

@@ -68,12 +68,13 @@ func asNobody(t *testing.T, name string, env ...string) string {
 
 // fake is an agent that does as its fields say.
 type fake struct {
-	agent.UplinkAPI // not served yet
-	mu              sync.Mutex
-	attachments     []vmnetd.Attachment
-	on              func(agent.Change)
-	callers         []agent.Caller
-	requests        []vmnetd.Request
+	mu          sync.Mutex
+	attachments []vmnetd.Attachment
+	on          func(agent.Change)
+	callers     []agent.Caller
+	requests    []vmnetd.Request
+	more        []vmnetd.UplinkState // of Uplinks
+	verbs       []string             // what was asked about uplinks
 
 	fail    error                                                           // of Attach, Detach, Explain, Reload
 	hold    func(ctx context.Context)                                       // called by Attach
@@ -174,7 +175,7 @@ func (f *fake) List(vm string) (found []vmnetd.Attachment) {
 func (f *fake) VMs() []string { return []string{"vm1", "vm2"} }
 
 func (f *fake) Uplinks() []vmnetd.UplinkState {
-	return []vmnetd.UplinkState{{Name: "wan.100", Kind: "nic", Ifname: "eno1", Ifindex: 2, MAC: "m", MTU: 9000, State: "up", Guests: 3, Problem: "p"}}
+	return append([]vmnetd.UplinkState{{Name: "wan.100", Kind: "nic", Ifname: "eno1", Ifindex: 2, MAC: "m", MTU: 9000, State: "up", Guests: 3, Problem: "p"}}, f.more...)
 }
 
 func (f *fake) Status() vmnetd.Status { return vmnetd.Status{Host: "h", Uplinks: f.Uplinks()} }

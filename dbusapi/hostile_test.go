@@ -3,6 +3,7 @@ package dbusapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,6 +31,50 @@ var otherUser = map[string]func(ctx context.Context) (string, error){
 	"hostile": sendHostile,
 	"steal":   stealToken,
 	"crowd":   crowd,
+	"uplinks": refusedOnUplinks,
+	"plan":    func(ctx context.Context) (string, error) { return withClient(ctx, planAndAsk) },
+}
+
+// refusedOnUplinks names the verbs that change uplinks and were not denied.
+func refusedOnUplinks(ctx context.Context) (string, error) {
+	c, err := Dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_, apply := c.Apply(ctx, vmnetd.ApplyOptions{})
+	_, convert := c.Convert(ctx, "u", "bond", true)
+	tries := map[string]error{
+		"apply": apply, "convert --live": convert, "confirm": c.Confirm(ctx, ""), "rollback": c.Rollback(ctx, ""), "move": c.Move(ctx, "u", ""),
+		"drain": c.SetDrain(ctx, "u", "p", true), "hold": c.SetHold(ctx, "u", time.Time{}),
+	}
+	for _, op := range []string{"set", "set-port-config", "port-add", "port-remove", "", "anything"} {
+		_, tries["team "+op] = c.Team(ctx, "u", vmnetd.TeamRequest{Op: op})
+	}
+	for name, args := range map[string][]any{"Apply": {properties{}}, "Confirm": {""}, "Rollback": {""}, "Move": {""}, "SetDrain": {"p", true}, "SetHold": {uint64(0)}} {
+		tries["Uplink."+name] = c.call(ctx, "/org/vmnetd1/uplink/team0", uplinkIface+"."+name, args...).Err
+	}
+	for name, args := range map[string][]any{"PortAdd": {"p"}, "PortRemove": {"p"}, "SetPortConfig": {"p", ""}, "Set": {"", ""}} {
+		tries["Team."+name] = c.call(ctx, "/org/vmnetd1/uplink/team0", teamIface+"."+name, args...).Err
+	}
+	var done []string
+	for name, err := range tries {
+		if !errors.Is(err, vmnetd.ErrDenied) {
+			done = append(done, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+	return strings.Join(done, "\n"), nil
+}
+
+func planAndAsk(ctx context.Context, c *Client) error {
+	if _, err := c.Plan(ctx, nil); err != nil {
+		return err
+	}
+	if _, err := c.Convert(ctx, "u", "bond", false); err != nil {
+		return err
+	}
+	_, err := c.Team(ctx, "u", vmnetd.TeamRequest{Op: "state"})
+	return err
 }
 
 func withClient(ctx context.Context, do func(context.Context, *Client) error) (string, error) {
@@ -97,6 +142,24 @@ func TestNobodyMayReadButNotChange(t *testing.T) {
 	}
 	if got := asNobody(t, "read"); got != "ok" {
 		t.Errorf("read: %s", got)
+	}
+}
+
+func TestNobodyMayPlanButNotTouchAnUplink(t *testing.T) {
+	f := &fake{more: []vmnetd.UplinkState{*aTeam()}}
+	address := testkit.StartBus(t)
+	serve(t, address, f)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+	if got := asNobody(t, "uplinks"); got != "" {
+		t.Errorf("not denied:\n%s", got)
+	}
+	f.mu.Lock()
+	if f.verbs != nil {
+		t.Errorf("the agent was asked: %v", f.verbs)
+	}
+	f.mu.Unlock()
+	if got := asNobody(t, "plan"); got != "ok" {
+		t.Errorf("plan: %s", got)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // methods is every method served, by interface and member.
 func methods() map[string]map[string]method {
-	return map[string]map[string]method{
+	return merge(uplinkMethods(), map[string]map[string]method{
 		managerIface: {
 			"Attach":   {in: "sa{sv}", action: ActionAttach, run: attach},
 			"Detach":   {in: "oa{sv}", action: ActionAttach, run: detach},
@@ -35,7 +35,7 @@ func methods() map[string]map[string]method {
 			"GetAll": {in: "s", run: getAllProperties},
 			"Set":    {in: "ssv", run: setProperty},
 		},
-	}
+	})
 }
 
 // arg is one argument; DecodeArguments has checked its type.
@@ -69,7 +69,7 @@ func attachVM(ctx context.Context, c *call) ([]any, error) {
 		return nil, err
 	}
 	a, err := c.s.api.Attach(ctx, c.who.Caller, req)
-	return object(a, err)
+	return jsonAnswer(a, err)
 }
 
 func detach(ctx context.Context, c *call) ([]any, error) {
@@ -139,14 +139,14 @@ func events(_ context.Context, c *call) ([]any, error) {
 }
 
 func status(_ context.Context, c *call) ([]any, error) {
-	return object(c.s.api.Status(), nil)
+	return jsonAnswer(c.s.api.Status(), nil)
 }
 
 // array is a list as JSON: [] when it is empty, never null.
-func array[T any](list []T, err error) ([]any, error) { return object(append([]T{}, list...), err) }
+func array[T any](list []T, err error) ([]any, error) { return jsonAnswer(append([]T{}, list...), err) }
 
-// object is an answer that is JSON.
-func object(v any, err error) ([]any, error) {
+// jsonAnswer is an answer that is JSON.
+func jsonAnswer(v any, err error) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package dbusapi
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,37 +16,40 @@ import (
 type node struct {
 	s      *Server
 	path   dbus.ObjectPath
-	ifaces []string                     // that it has
-	props  map[string]func() properties // of those that have any
+	name   string   // of the uplink that it is, "" otherwise
+	ifaces []string // that it has
+	props  faces    // of those that have any
 }
 
 // LookupObject implements dbus.Handler.
 func (s *Server) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 	switch {
 	case path == rootPath:
-		return s.node(path, managerIface, s.managerProps, objectsIface), true
+		return s.node(path, faces{managerIface: s.managerProps()}, objectsIface), true
 	case s.isFolder(path):
 		return &node{s: s, path: path, ifaces: []string{introspectIface}}, true
 	}
 	if vm, id, ok := parseAttachment(path); ok {
 		for _, a := range s.api.List(vm) {
 			if a.ID == id && a.VM == vm {
-				return s.node(path, attachIface, func() properties { return attachmentProps(a) }), true
+				return s.node(path, attachmentFaces(a)), true
 			}
 		}
 		return nil, false
 	}
 	for _, u := range s.api.Uplinks() {
 		if uplinkObject(u.Name) == path {
-			return s.node(path, uplinkIface, func() properties { return uplinkProps(u) }), true
+			n := s.node(path, uplinkFaces(u))
+			n.name = u.Name
+			return n, true
 		}
 	}
 	return nil, false
 }
 
-func (s *Server) node(path dbus.ObjectPath, iface string, props func() properties, more ...string) *node {
-	ifaces := append([]string{iface, propsIface, introspectIface}, more...)
-	return &node{s: s, path: path, ifaces: ifaces, props: map[string]func() properties{iface: props}}
+func (s *Server) node(path dbus.ObjectPath, props faces, more ...string) *node {
+	ifaces := append(slices.Sorted(maps.Keys(props)), propsIface, introspectIface)
+	return &node{s: s, path: path, ifaces: append(ifaces, more...), props: props}
 }
 
 func (s *Server) managerProps() properties {
@@ -87,13 +91,13 @@ func (s *Server) paths() []dbus.ObjectPath {
 }
 
 // managed is everything below the Manager, for GetManagedObjects.
-func (s *Server) managed() map[dbus.ObjectPath]map[string]properties {
-	all := map[dbus.ObjectPath]map[string]properties{}
+func (s *Server) managed() map[dbus.ObjectPath]faces {
+	all := map[dbus.ObjectPath]faces{}
 	for _, a := range s.api.List("") {
-		all[attachmentPath(a.VM, a.ID)] = map[string]properties{attachIface: attachmentProps(a)}
+		all[attachmentPath(a.VM, a.ID)] = attachmentFaces(a)
 	}
 	for _, u := range s.api.Uplinks() {
-		all[uplinkObject(u.Name)] = map[string]properties{uplinkIface: uplinkProps(u)}
+		all[uplinkObject(u.Name)] = uplinkFaces(u)
 	}
 	return all
 }
@@ -136,10 +140,15 @@ func (n *node) property(iface, name string) (dbus.Variant, error) {
 }
 
 func (n *node) properties(iface string) (properties, error) {
-	for name, props := range n.props {
-		if iface == name || iface == "" {
-			return props(), nil
+	if props, ok := n.props[iface]; ok {
+		return props, nil
+	}
+	if iface == "" { // any: where two have a property of one name, either
+		all := properties{}
+		for _, props := range n.props {
+			maps.Copy(all, props)
 		}
+		return all, nil
 	}
 	if slices.Contains(n.ifaces, iface) {
 		return properties{}, nil

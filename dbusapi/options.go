@@ -149,6 +149,12 @@ func setOption(field reflect.Value, value any) error {
 			return fmt.Errorf("must be a number from 0 to %d", math.MaxInt32)
 		}
 		field.SetInt(n)
+	case reflect.Slice:
+		list, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("must be a list of strings")
+		}
+		field.Set(reflect.ValueOf(list))
 	default:
 		return fmt.Errorf("cannot be given")
 	}

@@ -19,8 +19,6 @@ func attachmentProps(a vmnetd.Attachment) properties {
 	return p
 }
 
-func uplinkProps(u vmnetd.UplinkState) properties { return structProps(reflect.ValueOf(u)) }
-
 // structProps makes a property of each field, by its JSON name; what a field
 // points to is no property.
 func structProps(v reflect.Value) properties {

@@ -300,7 +300,7 @@ func TestPropertiesAreReadOnlyAndUnknownOnesSaidSo(t *testing.T) {
 		o.Call(propsIface+".Get", 0, uplinkIface, "nope"):                     "UnknownProperty",
 		o.Call(propsIface+".GetAll", 0, "org.example"):                        "UnknownInterface",
 		o.Call(propsIface+".GetAll", 0):                                       "InvalidArgs",
-		o.Call("org.vmnetd1.Uplink.Apply", 0):                                 "UnknownMethod",
+		o.Call("org.vmnetd1.Uplink.Raze", 0):                                  "UnknownMethod",
 	} {
 		var e dbus.Error
 		if !errors.As(call.Err, &e) || !strings.HasSuffix(e.Name, want) {
@@ -481,7 +481,7 @@ func TestAThousandAttachmentsMakeNoCallSlow(t *testing.T) {
 
 func TestTheContractIsWellFormed(t *testing.T) {
 	var n introspect.Node
-	if err := xml.Unmarshal(contract, &n); err != nil || len(n.Interfaces) != 3 {
+	if err := xml.Unmarshal(contract, &n); err != nil || len(n.Interfaces) != 5 {
 		t.Errorf("%d interfaces, %v", len(n.Interfaces), err)
 	}
 }

@@ -64,13 +64,13 @@ func (c *choice) otherUplinks() []Rejected {
 func (c *choice) whyNotUplink(i int, t trial) string {
 	_, fits := t.fit()
 	switch {
-	case !t.state.Present:
-		return "not on this host"
+	case !t.up.Present:
+		return t.absent("not on this host")
 	case !fits:
 		return t.why()
 	case c.req.Uplink != "":
 		return "not asked for; ask with --uplink " + t.name
-	case !t.state.Carrier && c.on.Carrier:
+	case !t.up.Carrier && c.up.Carrier:
 		return fmt.Sprintf("has no carrier, and %s has; ask with --uplink %s", c.d.Uplink, t.name)
 	}
 	return fmt.Sprintf("%sstands %s; ask with --uplink %s", c.unless("fits, "), ordinal(i+1), t.name)
@@ -114,7 +114,7 @@ func (c *choice) whyNotMode(m vmnetd.Mode) string {
 	case c.err != nil:
 		return "allowed; ask with --mode " + string(m)
 	}
-	if no := c.unfits(c.d.Uplink, c.on, m); len(no) > 0 {
+	if no := c.unfits(trial{name: c.d.Uplink, up: c.up, on: c.on}, m); len(no) > 0 {
 		return joinWhy(no)
 	}
 	if c.req.Mode != "" {
@@ -150,7 +150,7 @@ func (c *choice) whyUplink() string {
 		return "the network's only one, and fits"
 	case c.d.Uplink == c.network.Uplinks[0]:
 		return "first of " + strings.Join(c.network.Uplinks, ", ") + "; fits"
-	case c.on.Carrier:
+	case c.up.Carrier:
 		return "first of " + strings.Join(c.network.Uplinks, ", ") + " that is here, has carrier and fits"
 	}
 	return "first of " + strings.Join(c.network.Uplinks, ", ") + " that is here and fits; none that fits has carrier"

@@ -19,7 +19,8 @@ type choice struct {
 	rule     *Rule    // the rule that decides, nil: none does
 	grant    grant
 	trials   []trial // every uplink of the network, in the network's order
-	on       Uplink  // state of the chosen uplink
+	up       Uplink  // the chosen uplink
+	on       Uplink  // what the NIC stands on: that uplink, or a VLAN of it
 	d        Decision
 	err      error
 }
@@ -104,7 +105,7 @@ func (c *choice) nic() string { return vmnetd.FullName(c.req.VM, c.d.ID) }
 // finish writes down what was found, also when it ended in an error.
 func (c *choice) finish() {
 	if c.network != nil {
-		c.d.Network, c.d.NetworkAt = c.network.Name, c.network.At
+		c.d.Network, c.d.NetworkAt, c.d.VLAN = c.network.Name, c.network.At, c.network.VLAN
 	}
 	if c.rule != nil {
 		c.d.RuleAt, c.d.RuleText = c.rule.At, c.rule.Text

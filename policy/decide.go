@@ -8,10 +8,12 @@ type Decision struct {
 	Network   string
 	Uplink    string // name
 	Ifname    string // the uplink's device
+	VLAN      int    // of the uplink, on which the NIC stands; 0: on the uplink itself
 	Mode      vmnetd.Mode
 	MAC       string
 	MACFrom   string // "derived", "asked for"
 	MTU       int
+	Link      string // LinkKeep, LinkFollow
 	Queues    int
 	QueuesBy  string // "its vCPUs", "asked for", FILE:LINE
 	VHost     bool

@@ -18,7 +18,9 @@
 //
 // Uplinks with carrier come first, in the network's order, then those without:
 // no carrier is not unfit. On each uplink the modes are tried in order; the
-// first pair that fits the facts is taken.
+// first pair that fits the facts is taken. NICs of a network with a VLAN stand
+// on a device of their own over the uplink: what else stands there counts, not
+// what stands on the uplink.
 //
 // # How it fails
 //

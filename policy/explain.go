@@ -21,6 +21,8 @@ type Explanation struct {
 	Kind     string     `json:"kind,omitempty"`
 	MAC      string     `json:"mac,omitempty"`
 	MTU      int        `json:"mtu,omitempty"`
+	VLAN     int        `json:"vlan,omitempty"`
+	Link     string     `json:"link,omitempty"` // keep, follow
 	Queues   int        `json:"queues,omitempty"`
 	VHost    bool       `json:"vhost"`
 	Rule     string     `json:"rule,omitempty"`
@@ -57,6 +59,7 @@ func (s *Set) Explain(req vmnetd.Request, f Facts) Explanation {
 	e.Granted, e.Next = true, attachCommand(c.req)
 	e.Uplink, e.Mode, e.Kind = c.d.Uplink, string(c.d.Mode), string(c.d.Mode.Info().Kind)
 	e.MAC, e.MTU, e.VHost = c.d.MAC, c.d.MTU, c.d.VHost
+	e.VLAN, e.Link = c.d.VLAN, c.d.Link
 	if !c.guessed() {
 		e.Queues = c.d.Queues
 	}
@@ -113,7 +116,7 @@ func (c *choice) guessed() bool {
 func (c *choice) lines() []Line {
 	lines := []Line{}
 	if c.network != nil {
-		lines = append(lines, Line{"network", c.network.Name, c.network.At.String()})
+		lines = append(lines, Line{"network", c.networkLine(), c.network.At.String()})
 	}
 	if c.rule != nil {
 		lines = append(lines, Line{"by rule", c.rule.Text, c.rule.At.String()})
@@ -126,6 +129,9 @@ func (c *choice) lines() []Line {
 		Line{"mode", fmt.Sprintf("%s (%s)", c.d.Mode, c.d.Mode.Info().Kind), c.whyMode(c.modesElsewhere())})
 	if c.grant.mtu != 0 {
 		lines = append(lines, Line{"MTU", fmt.Sprint(c.grant.mtu), c.grant.mtuBy.String()})
+	}
+	if c.d.Link == LinkFollow {
+		lines = append(lines, Line{"link", c.d.Link, c.grant.linkBy.String()})
 	}
 	return append(lines, Line{"NIC", c.nicLine(), ""})
 }
@@ -143,22 +149,29 @@ func (c *choice) modesElsewhere() string {
 	return " (" + by.at.String() + ")"
 }
 
+func (c *choice) networkLine() string {
+	if c.network.VLAN == 0 {
+		return c.network.Name
+	}
+	return fmt.Sprintf("%s, VLAN %d", c.network.Name, c.network.VLAN)
+}
+
 func (c *choice) uplinkState() string {
 	if c.f.Unknown {
 		return "host not looked at"
 	}
 	state := "up"
 	switch {
-	case !c.on.Up:
+	case !c.up.Up:
 		state = "down"
-	case !c.on.Carrier:
+	case !c.up.Carrier:
 		state = "no carrier"
 	}
 	switch {
-	case c.on.Path != "" && c.on.Path != c.d.Uplink:
-		state += ", by " + c.on.Path
-	case c.on.Ifname != "" && c.on.Ifname != c.d.Uplink:
-		state += ", is " + c.on.Ifname
+	case c.up.Path != "" && c.up.Path != c.d.Uplink:
+		state += ", by " + c.up.Path
+	case c.up.Ifname != "" && c.up.Ifname != c.d.Uplink:
+		state += ", is " + c.up.Ifname
 	}
 	return fmt.Sprintf("%s, MTU %d", state, c.on.MTU)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,16 @@ type explainCase struct {
 
 func users(name string, us ...User) func(Facts) Facts {
 	return func(f Facts) Facts { return f.with(name, func(u *Uplink) { u.Users = us }) }
+}
+
+// vlanNetwork adds network v100 on a VLAN of wan, open to everybody.
+func vlanNetwork(id int) func(*Set) {
+	return func(s *Set) {
+		s.Networks = append(s.Networks, Network{Name: "v100", Uplinks: []string{"wan"}, VLAN: id, At: at("networks.yaml", 6), Grant: Grant{
+			Modes: []vmnetd.Mode{vmnetd.Bridge}, ModesAt: at("networks.yaml", 6), MTU: 1500, MTUAt: at("networks.yaml", 6),
+			Link: LinkFollow, LinkAt: at("networks.yaml", 6)}})
+		s.Rules[len(s.Rules)-1].Networks = nil
+	}
 }
 
 var explainCases = []explainCase{
@@ -82,6 +93,30 @@ var explainCases = []explainCase{
 		s.Rules[7].Text = `vm: ["vm1", "vm2", "vm3", "vm4"], label: {tenant: t1}`
 	}, facts: func(f Facts) Facts {
 		return f.with("wan", func(u *Uplink) { u.Up, u.Carrier, u.Path = false, false, "team0 > eno1" })
+	}},
+	{name: "VLAN, path, link from the network", req: vmnetd.Request{VM: "vm2", Network: "v100"}, set: vlanNetwork(100), facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { u.Path, u.BondMode = "team0 > eno1", "active-backup" })
+	}},
+	{name: "VLAN device that is there, with the host on it", req: vmnetd.Request{VM: "vm2", Network: "v100"}, set: vlanNetwork(100), facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) {
+			u.VLANs = map[int]Uplink{100: {Ifname: "wan.100", MTU: 1500, MAC: u.MAC, Hosts: []netip.Prefix{netip.MustParsePrefix("198.51.100.2/24")}}}
+		})
+	}},
+	{name: "VLAN device that has no room", req: vmnetd.Request{VM: "vm2", Network: "v100"}, set: vlanNetwork(100), facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) {
+			u.VLANs = map[int]Uplink{100: {Ifname: "wan.100", MTU: 1400, MAC: u.MAC, Master: "br0", MasterBy: "bridge",
+				Users: []User{tapOf("vm9/net0", vmnetd.Bridge, derived("net0"))}}}
+		})
+	}},
+	{name: "VLAN from a file, host not looked at", req: vmnetd.Request{VM: "vm2", Network: "v100"}, set: vlanNetwork(100), facts: func(Facts) Facts { return Facts{Unknown: true} }},
+	{name: "uplink declared and never applied", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { *u = Uplink{NotApplied: true} })
+	}},
+	{name: "no uplink applied", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		return f.without("lan9").with("wan", func(u *Uplink) { *u = Uplink{NotApplied: true} })
+	}},
+	{name: "uplink asked for that was never applied", req: vmnetd.Request{VM: "vm2", Uplink: "wan"}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { *u = Uplink{NotApplied: true} })
 	}},
 	{name: "all", req: vmnetd.Request{VM: "101", Network: "lan"}, all: true},
 	{name: "all of a VM that gets nothing", req: vmnetd.Request{VM: "quarantine-7"}, all: true},

@@ -43,6 +43,14 @@ type Uplink struct {
 	MasterBy string         // kind of Master: bridge, bond, team
 	Users    []User         // devices that have it as their lower device
 	Hosts    []netip.Prefix // addresses of the host on it
+
+	// VLANs has the VLAN devices over it, by id: a VLAN device is a lower device
+	// of its own, with its own users, MAC and MTU. One that is not there yet is
+	// not in it.
+	VLANs map[int]Uplink
+	// NotApplied says that it is absent because it was declared and never
+	// applied.
+	NotApplied bool
 }
 
 // User is a device that stands on an uplink.

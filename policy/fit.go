@@ -15,19 +15,24 @@ type unfit struct {
 
 // unfits collects every reason, so that an operator does not meet the second
 // only after removing the first.
-func (c *choice) unfits(name string, u Uplink, mode vmnetd.Mode) []unfit {
-	if c.f.Unknown || !u.Present {
+func (c *choice) unfits(t trial, mode vmnetd.Mode) []unfit {
+	if c.f.Unknown || !t.up.Present {
 		return nil
 	}
-	info := mode.Info()
+	name, u, info := t.name, t.on, mode.Info()
 	var no []unfit
 	if !info.Here {
 		no = append(no, unfit{why: fmt.Sprintf("mode %s is not in this version", mode)})
 	}
+	if c.network.VLAN != 0 {
+		name = vlanName(t, c.network.VLAN)
+		no = append(no, c.portOf(t.name, t.up)...)
+		no = append(no, c.taken(t)...)
+	}
 	no = append(no, c.portOf(name, u)...)
 	no = append(no, rewritesMACs(u)...)
 	no = append(no, c.neighbours(name, u, info)...)
-	no = append(no, c.tooSmall(u)...)
+	no = append(no, c.tooSmall(name, t)...)
 	return append(no, c.macTaken(name, u, info)...)
 }
 
@@ -76,6 +81,9 @@ func (c *choice) neighbours(name string, u Uplink, info vmnetd.ModeInfo) []unfit
 			beside = append(beside, other)
 		}
 	}
+	if info.Exclusive {
+		beside = append(beside, c.onVLANs(u)...)
+	}
 	var no []unfit
 	if len(family) > 0 {
 		no = append(no, unfit{
@@ -100,12 +108,16 @@ func (c *choice) neighbours(name string, u Uplink, info vmnetd.ModeInfo) []unfit
 
 // tooSmall: an MTU above the lower device's is EINVAL (macvlan.c,
 // macvlan_change_mtu).
-func (c *choice) tooSmall(u Uplink) []unfit {
-	if u.MTU == 0 || c.grant.mtu <= u.MTU {
+func (c *choice) tooSmall(name string, t trial) []unfit {
+	if t.on.MTU == 0 || c.grant.mtu <= t.on.MTU {
 		return nil
 	}
+	whose := "the uplink"
+	if t.on.MTU != t.up.MTU {
+		whose = name
+	}
 	return []unfit{{
-		why: fmt.Sprintf("MTU %d (%s) is larger than the uplink's %d", c.grant.mtu, c.grant.mtuBy, u.MTU),
+		why: fmt.Sprintf("MTU %d (%s) is larger than %s's %d", c.grant.mtu, c.grant.mtuBy, whose, t.on.MTU),
 		fix: fmt.Sprintf("raise the uplink's MTU to %d, or lower the one at %s", c.grant.mtu, c.grant.mtuBy.at),
 	}}
 }

@@ -10,7 +10,7 @@ import (
 // does comes from the table of modes alone.
 func (c *choice) mind() []string {
 	var mind []string
-	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindChoice, c.mindUndeclared} {
+	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared} {
 		if text := say(); text != "" {
 			mind = append(mind, text)
 		}
@@ -25,12 +25,14 @@ func (c *choice) mindHost() string {
 	switch {
 	case info.HostSees:
 		return ""
+	case c.d.VLAN != 0 && !c.f.Unknown && len(c.on.Hosts) == 0:
+		return fmt.Sprintf("this host has no address in VLAN %d of %s: it and %s reach each other only through a router", c.d.VLAN, c.d.Uplink, c.req.VM)
 	case info.Exclusive:
 		return fmt.Sprintf("%s takes %s away from this host%s: while %s has it, the host itself receives nothing there",
-			c.d.Mode, c.d.Uplink, c.hostHas(), c.req.VM)
+			c.d.Mode, c.place(), c.hostHas(), c.req.VM)
 	case info.Neighbours == "reflected":
 		return fmt.Sprintf("%s reaches this host%s and other guests on %s only if the switch sends frames back out of the port they came in by (hairpin, 802.1Qbg)",
-			c.req.VM, c.hostHas(), c.d.Uplink)
+			c.req.VM, c.hostHas(), c.place())
 	}
 	return fmt.Sprintf("this host%s and %s cannot reach each other: %s", c.hostOn(), c.req.VM, info.Kind)
 }
@@ -55,7 +57,7 @@ func (c *choice) addresses() string {
 
 func (c *choice) hostOn() string {
 	if a := c.addresses(); a != "" {
-		return fmt.Sprintf(" (%s on %s)", a, c.d.Uplink)
+		return fmt.Sprintf(" (%s on %s)", a, c.place())
 	}
 	return ""
 }
@@ -73,9 +75,9 @@ func (c *choice) mindCarrier() string {
 	info := c.d.Mode.Info()
 	local := info.Neighbours == "direct" && !info.HostSees
 	switch {
-	case !c.on.Carrier && local:
+	case !c.up.Carrier && local:
 		return fmt.Sprintf("%s has no carrier now: until it has, %s reaches nobody, and guests on it lose each other as well", c.d.Uplink, c.req.VM)
-	case !c.on.Carrier:
+	case !c.up.Carrier:
 		return fmt.Sprintf("%s has no carrier now: until it has, %s reaches nobody", c.d.Uplink, c.req.VM)
 	case local:
 		return fmt.Sprintf("while %s has no carrier, guests on it lose each other as well", c.d.Uplink)
@@ -88,7 +90,14 @@ func (c *choice) mindNeighbours() string {
 		return ""
 	}
 	return fmt.Sprintf("%s and other guests on %s do not hear each other, except unicast frames that a switch sends back out of the port they came in by (hairpin)",
-		c.req.VM, c.d.Uplink)
+		c.req.VM, c.place())
+}
+
+func (c *choice) mindLink() string {
+	if c.d.Link != LinkFollow {
+		return ""
+	}
+	return fmt.Sprintf("%s's link goes down when %s has had no carrier for 3 s, and up with it", c.req.VM, c.d.Uplink)
 }
 
 func (c *choice) mindChoice() string {
@@ -103,8 +112,8 @@ func (c *choice) mindChoice() string {
 func (c *choice) whyNotFirst(t trial) string {
 	_, fits := t.fit()
 	switch {
-	case !t.state.Present:
-		return "it is not on this host now"
+	case !t.up.Present:
+		return t.absent("it is not on this host now")
 	case !fits:
 		return t.why()
 	}

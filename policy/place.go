@@ -11,7 +11,8 @@ import (
 // trial is one uplink of the network, tried in every mode in question.
 type trial struct {
 	name  string
-	state Uplink
+	up    Uplink // the uplink's own device
+	on    Uplink // what the NIC would stand on: that device, or a VLAN of it
 	modes []modeTrial
 }
 
@@ -45,17 +46,26 @@ func (t trial) why() string {
 	return strings.Join(parts, "; ")
 }
 
+// planCommand shows what an apply would make.
+const planCommand = "vmnetd uplink plan"
+
+// absent says why an uplink is not here.
+func (t trial) absent(otherwise string) string {
+	if t.up.NotApplied {
+		return "not applied yet: " + planCommand
+	}
+	return otherwise
+}
+
 // choosePlace takes the first uplink, and on it the first mode, that fits.
 func (c *choice) choosePlace() error {
 	c.tryAll()
-	if !slices.ContainsFunc(c.trials, func(t trial) bool { return t.state.Present }) {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "network %s is not on this host: it has none of the network's uplinks (%s)",
-			c.network.Name, listOr(c.network.Uplinks, "none given")).WithNext("vmnetd status shows the uplinks that are here")
+	if !slices.ContainsFunc(c.trials, func(t trial) bool { return t.up.Present }) {
+		return c.noneHere()
 	}
 	candidates := c.candidates()
 	if len(candidates) == 0 {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "uplink %s of network %s is not on this host", c.req.Uplink, c.network.Name).
-			WithNext("leave --uplink away, or see vmnetd status for the uplinks that are here")
+		return c.askedNotHere()
 	}
 	for _, t := range candidates {
 		if mode, ok := t.fit(); ok {
@@ -66,15 +76,37 @@ func (c *choice) choosePlace() error {
 	return c.nothingFits(candidates)
 }
 
+// noneHere is a network of which this host has no uplink, or none yet.
+func (c *choice) noneHere() error {
+	i := slices.IndexFunc(c.trials, func(t trial) bool { return t.up.NotApplied })
+	if i >= 0 {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "network %s is not on this host yet: its uplink %s was never applied", c.network.Name, c.trials[i].name).
+			WithNext(planCommand)
+	}
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "network %s is not on this host: it has none of the network's uplinks (%s)",
+		c.network.Name, listOr(c.network.Uplinks, "none given")).WithNext("vmnetd status shows the uplinks that are here")
+}
+
+// askedNotHere is an uplink that was asked for, when others are here.
+func (c *choice) askedNotHere() error {
+	if c.f.Uplinks[c.req.Uplink].NotApplied {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "uplink %s of network %s is not on this host yet: it was never applied", c.req.Uplink, c.network.Name).
+			WithNext("leave --uplink away, or  " + planCommand)
+	}
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "uplink %s of network %s is not on this host", c.req.Uplink, c.network.Name).
+		WithNext("leave --uplink away, or see vmnetd status for the uplinks that are here")
+}
+
 func (c *choice) tryAll() {
 	modes := c.grant.modes
 	if c.req.Mode != "" {
 		modes = []vmnetd.Mode{c.req.Mode}
 	}
 	for _, name := range c.network.Uplinks {
-		t := trial{name: name, state: c.state(name)}
+		up := c.state(name)
+		t := trial{name: name, up: up, on: up.onVLAN(c.network.VLAN)}
 		for _, m := range modes {
-			t.modes = append(t.modes, modeTrial{m, c.unfits(t.name, t.state, m)})
+			t.modes = append(t.modes, modeTrial{m, c.unfits(t, m)})
 		}
 		c.trials = append(c.trials, t)
 	}
@@ -97,8 +129,8 @@ func (c *choice) candidates() []trial {
 	var with, without []trial
 	for _, t := range c.trials {
 		switch {
-		case !t.state.Present || c.req.Uplink != "" && c.req.Uplink != t.name:
-		case t.state.Carrier:
+		case !t.up.Present || c.req.Uplink != "" && c.req.Uplink != t.name:
+		case t.up.Carrier:
 			with = append(with, t)
 		default:
 			without = append(without, t)
@@ -108,11 +140,11 @@ func (c *choice) candidates() []trial {
 }
 
 func (c *choice) take(t trial, mode vmnetd.Mode) {
-	c.on = t.state
-	c.d.Uplink, c.d.Ifname, c.d.Mode = t.name, t.state.Ifname, mode
+	c.up, c.on = t.up, t.on
+	c.d.Uplink, c.d.Ifname, c.d.Mode, c.d.Link = t.name, t.up.Ifname, mode, c.grant.link
 	c.d.MTU = c.grant.mtu
 	if c.d.MTU == 0 {
-		c.d.MTU = t.state.MTU
+		c.d.MTU = t.on.MTU
 	}
 	c.d.Second = t.name != c.firstChoice()
 }

@@ -26,13 +26,14 @@ func sublist[T comparable](of []T) *rapid.Generator[[]T] {
 func grants(file string, line int) *rapid.Generator[Grant] {
 	return rapid.Custom(func(t *rapid.T) Grant {
 		p := at(file, line)
-		g := Grant{ModesAt: p, MTUAt: p, QueuesAt: p, MACsAt: p}
+		g := Grant{ModesAt: p, MTUAt: p, QueuesAt: p, MACsAt: p, LinkAt: p}
 		if m := sublist(someModes).Draw(t, "modes"); len(m) > 0 {
 			g.Modes = m
 		}
 		g.MTU = rapid.SampledFrom([]int{0, 0, 1400, 1500, 9000}).Draw(t, "mtu")
 		g.Queues = rapid.SampledFrom([]Queues{{}, {}, {Given: true, Auto: true}, {Given: true, N: 2}, {Given: true, N: 6}}).Draw(t, "queues")
 		g.MACs = rapid.SampledFrom([][]string{nil, nil, {"52:54:00:*"}, {}}).Draw(t, "macs")
+		g.Link = rapid.SampledFrom([]string{"", "", LinkKeep, LinkFollow}).Draw(t, "link")
 		return g
 	})
 }
@@ -42,7 +43,8 @@ func sets() *rapid.Generator[*Set] {
 		s := &Set{Uplinks: someUplinks, Labels: map[string]map[string]string{"db-1": {"t": "1"}}, Defaults: grants("defaults", 1).Draw(t, "defaults")}
 		for i, n := range someNetworks {
 			ups := sublist(someUplinks).Filter(func(u []string) bool { return len(u) > 0 }).Draw(t, "uplinks")
-			s.Networks = append(s.Networks, Network{Name: n, Uplinks: ups, Grant: grants("networks", i+1).Draw(t, "network"), At: at("networks", i+1)})
+			vlan := rapid.SampledFrom([]int{0, 0, 7, 8}).Draw(t, "vlan")
+			s.Networks = append(s.Networks, Network{Name: n, Uplinks: ups, VLAN: vlan, Grant: grants("networks", i+1).Draw(t, "network"), At: at("networks", i+1)})
 		}
 		for i := range rapid.IntRange(0, 5).Draw(t, "rules") {
 			r := Rule{At: at("rules", i+1), Text: fmt.Sprint("rule ", i), Grant: grants("rules", i+1).Draw(t, "grant")}
@@ -77,7 +79,11 @@ func facts() *rapid.Generator[Facts] {
 		f := Facts{Uplinks: map[string]Uplink{}, MACSeed: seed, VM: VM{VCPUs: rapid.IntRange(0, 20).Draw(t, "vcpus"),
 			UUID: rapid.SampledFrom([]string{"", seed}).Draw(t, "uuid")}}
 		for _, n := range someUplinks {
-			f.Uplinks[n] = uplinks(n).Draw(t, n)
+			u := uplinks(n).Draw(t, n)
+			if rapid.Bool().Draw(t, "has a VLAN") {
+				u.VLANs = map[int]Uplink{7: uplinks(n+".7").Draw(t, n+".7")}
+			}
+			f.Uplinks[n] = u
 		}
 		return f
 	})
@@ -187,8 +193,23 @@ func TestAGrantFitsTheHost(t *testing.T) {
 		if x.err != nil {
 			return
 		}
-		u := x.f.Uplinks[x.d.Uplink]
-		if u.Master != "" || u.BondMode == "balance-alb" || x.d.MTU > u.MTU {
+		up := x.f.Uplinks[x.d.Uplink]
+		u := up
+		if v, there := up.VLANs[x.d.VLAN]; there {
+			u = v
+		} else if x.d.VLAN != 0 {
+			u.Users = nil
+		}
+		if up.Master != "" || up.BondMode == "balance-alb" || x.d.VLAN != x.set.network(x.d.Network).VLAN {
+			t.Fatalf("%+v is unfit for %+v", up, x.d)
+		}
+		if x.d.VLAN != 0 && slices.ContainsFunc(up.Users, func(o User) bool { return o.Mode == vmnetd.Passthru }) {
+			t.Fatalf("a VLAN of %+v, which a guest has whole", up)
+		}
+		if x.d.VLAN == 0 && x.d.Mode == vmnetd.Passthru && len(up.VLANs[7].Users) > 0 {
+			t.Fatalf("all of %+v, of which guests have a VLAN", up)
+		}
+		if u.Master != "" || x.d.MTU > u.MTU {
 			t.Fatalf("%+v is unfit for %+v", u, x.d)
 		}
 		if x.d.Mode != vmnetd.Passthru && u.MAC == x.d.MAC {
@@ -280,6 +301,7 @@ func TestRuleBeatsNetworkBeatsDefaults(t *testing.T) {
 		var mtu int
 		var queues Queues
 		var macs []string
+		link := LinkKeep
 		for _, l := range slices.Backward(layers) {
 			if l.MTU != 0 {
 				mtu = l.MTU
@@ -290,11 +312,14 @@ func TestRuleBeatsNetworkBeatsDefaults(t *testing.T) {
 			if l.MACs != nil {
 				macs = l.MACs
 			}
+			if l.Link != "" {
+				link = l.Link
+			}
 		}
 		if !queues.Given {
 			queues = Queues{Auto: true}
 		}
-		if g.mtu != mtu || g.queues != queues || !reflect.DeepEqual(g.macs, macs) {
+		if g.mtu != mtu || g.queues != queues || g.link != link || !reflect.DeepEqual(g.macs, macs) {
 			t.Fatalf("merged to %+v from %+v", g, layers)
 		}
 		for _, from := range []struct {
@@ -304,6 +329,7 @@ func TestRuleBeatsNetworkBeatsDefaults(t *testing.T) {
 			{g.mtuBy, func(l Grant) bool { return l.MTU != 0 }},
 			{g.queuesBy, func(l Grant) bool { return l.Queues.Given }},
 			{g.macsBy, func(l Grant) bool { return l.MACs != nil }},
+			{g.linkBy, func(l Grant) bool { return l.Link != "" }},
 			{g.modesBy, func(l Grant) bool { return l.Modes != nil }},
 		} {
 			i := slices.IndexFunc(layers, from.given)

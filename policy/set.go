@@ -23,6 +23,7 @@ type Set struct {
 type Network struct {
 	Name    string
 	Uplinks []string // in order of preference
+	VLAN    int      // 1 to 4094: its NICs stand on this VLAN of the uplink; 0: on the uplink itself
 	Grant   Grant
 	At      Pos
 }
@@ -52,7 +53,15 @@ type Grant struct {
 	QueuesAt Pos
 	MACs     []string // mac: {allow: […]}: globs of MACs that a request may name; nil: not given (then any)
 	MACsAt   Pos
+	Link     string // LinkKeep, LinkFollow; "": not given (then LinkKeep)
+	LinkAt   Pos
 }
+
+// What a guest sees when its uplink has no carrier.
+const (
+	LinkKeep   = "keep"   // nothing: many guests drop static addresses with their link
+	LinkFollow = "follow" // its own link goes down, and up again with the carrier
+)
 
 // Queues is a number of queue pairs: not given, auto (the VM's vCPUs, 8 at
 // most) or a number.

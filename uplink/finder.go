@@ -54,6 +54,11 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 	}
 	f.bind(spec, link)
 	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index)}
+	for _, l := range s.Users {
+		if l.VLANProto == "802.1Q" {
+			s.VLANs = append(s.VLANs, OnVLAN{ID: l.VLAN, Link: l, Users: f.links.On(l.Index)})
+		}
+	}
 	if link.Master != 0 {
 		s.Master = f.master(ctx, link.Master)
 	}

@@ -11,8 +11,6 @@ import (
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.LeakCheck(m) }
-
 // lab is a host with an uplink u0 and a Finder that looks at it.
 type lab struct {
 	*Finder
@@ -21,9 +19,6 @@ type lab struct {
 }
 
 func newLab(t testing.TB) *lab { return newLabIn(t, "netns") }
-
-// newVMLab is newLab for what the machine's own kernel may not have.
-func newVMLab(t testing.TB) *lab { return newLabIn(t, "vm") }
 
 func newLabIn(t testing.TB, tier string) *lab {
 	t.Helper()

@@ -20,7 +20,6 @@ type Spec struct {
 	Path   string           `json:"path,omitempty"`   // nic, external: match by path: ID_PATH's form pci-0000:01:00.0
 	MTU    int              `json:"mtu,omitempty"`    // bytes, 0: as it is
 	Probe  netip.Addr       `json:"probe,omitzero"`   // an address that must answer after an apply; invalid: none
-	Link   string           `json:"link,omitempty"`   // keep (default) or follow
 	At     string           `json:"at,omitempty"`     // FILE:LINE
 
 	Bond   *bonding.Config `json:"bond,omitempty"`
@@ -77,6 +76,13 @@ func (s Spec) Under() []string {
 	return names
 }
 
+// OnVLAN is a VLAN device over an uplink, which is a lower device of its own.
+type OnVLAN struct {
+	ID    int
+	Link  rtnl.Link
+	Users []rtnl.Link // devices that have it as their lower device
+}
+
 // State is a declared uplink as it is now.
 type State struct {
 	Spec    Spec
@@ -85,5 +91,6 @@ type State struct {
 	Users   []rtnl.Link    // devices that have it as their lower device
 	Master  rtnl.Link      // whose port it is, zero when none
 	Hosts   []netip.Prefix // addresses of the host on it
+	VLANs   []OnVLAN       // 802.1Q devices over it
 	Problem string         // "" or one sentence: absent, down, no carrier, renamed, …
 }

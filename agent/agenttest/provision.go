@@ -2,6 +2,7 @@ package agenttest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"time"
 
@@ -46,6 +47,9 @@ func (f Provisioner) Path(ifindex int) uplink.Path {
 	}
 	return uplink.Path{}
 }
+
+// OnEvent implements agent.Provisioner: nothing happens by itself.
+func (Provisioner) OnEvent(func(vmnetd.Event)) {}
 
 // Applied implements agent.Provisioner.
 func (Provisioner) Applied() ([]uplink.Spec, time.Time, bool) { return nil, time.Time{}, false }
@@ -95,12 +99,48 @@ func (Provisioner) Run(ctx context.Context, _ func(int)) error {
 }
 
 // EnsureVLAN implements agent.Provisioner.
-func (Provisioner) EnsureVLAN(_ context.Context, lower rtnl.Link, _ int) (rtnl.Link, error) {
-	return lower, errNothingOurs
+func (f Provisioner) EnsureVLAN(_ context.Context, lower rtnl.Link, vlan int) (rtnl.Link, error) {
+	var link rtnl.Link
+	err := f.W.do("EnsureVLAN", func() error {
+		name := fmt.Sprintf("%s.%d", lower.Name, vlan)
+		u := f.W.uplinks[name]
+		if u == nil {
+			u = &uplinkDev{index: f.W.index(), mac: lower.MAC.String(), mtu: lower.MTU, carrier: lower.Carrier, over: lower.Index, vlan: vlan}
+			f.W.uplinks[name], f.W.named[u.index] = u, name
+			f.W.linkChanged(u.index)
+		}
+		link = f.W.uplinkLink(name, u)
+		return nil
+	})
+	return link, err
 }
 
 // ReleaseVLAN implements agent.Provisioner.
-func (Provisioner) ReleaseVLAN(context.Context, int, int) error { return errNothingOurs }
+func (f Provisioner) ReleaseVLAN(_ context.Context, lower, vlan int) error {
+	return f.W.do("ReleaseVLAN", func() error {
+		name := fmt.Sprintf("%s.%d", f.W.named[lower], vlan)
+		for _, d := range f.W.devices {
+			if d.uplink == name {
+				return nil
+			}
+		}
+		delete(f.W.uplinks, name)
+		return nil
+	})
+}
+
+// VLANs is the VLAN devices that are there.
+func (w *World) VLANs() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for name, u := range w.uplinks {
+		if u.over != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // Doctor implements agent.Provisioner.
 func (Provisioner) Doctor(context.Context) []vmnetd.Check { return nil }

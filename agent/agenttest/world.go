@@ -56,6 +56,8 @@ type uplinkDev struct {
 	mtu     int
 	carrier bool
 	perm    string // the MAC it was made with
+	over    int    // of a VLAN device: ifindex of its lower device
+	vlan    int
 }
 
 type device struct {
@@ -272,6 +274,16 @@ func (w *World) RemoveUplink(name string) {
 	if u == nil {
 		return
 	}
+	for vlan, over := range w.uplinks {
+		if over.over == u.index {
+			w.gone(vlan, over)
+		}
+	}
+	w.gone(name, u)
+}
+
+// gone takes an uplink's device away, and what stands on it.
+func (w *World) gone(name string, u *uplinkDev) {
 	delete(w.uplinks, name)
 	for ifname, d := range w.devices {
 		if d.uplink == name {

@@ -21,15 +21,17 @@ type app struct {
 	dial  func(ctx context.Context) (client, error)
 	exec  func(path string, argv, env []string) error // replaces the process
 	now   func() time.Time
+	after func(d time.Duration) <-chan time.Time   // time.After
 	local func(ctx context.Context) []vmnetd.Check // doctor without the daemon
 
 	// asked is what the daemon goes on with when the command is interrupted,
-	// "" when nothing was asked of it.
-	asked string
+	// "" when nothing was asked of it; seeBy is what shows how far it is.
+	asked, seeBy string
+	undoneAt     string // when the apply that the command waits for is undone
 }
 
 func newApp(io stdio) *app {
-	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, local: localChecks}
+	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, after: time.After, local: localChecks}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -81,6 +83,7 @@ func (a *app) root() *cobra.Command {
 		a.execCommand(), a.tapHelperCommand(), a.statusCommand(), a.watchCommand(), a.doctorCommand(),
 		a.serveCommand(), a.checkCommand(), a.reloadCommand(), a.versionCommand(), a.completionCommand(),
 	)
+	root.AddCommand(a.uplinkCommand(), a.teamCommand(), a.bondCommand(), a.convertCommand())
 	root.AddCommand(laterCommands()...)
 	return root
 }
@@ -93,12 +96,12 @@ func checkVerb(root *cobra.Command, args []string) error {
 	}
 	root.InitDefaultHelpCmd()
 	found, rest, err := root.Find(args)
-	if err == nil || found != root {
+	if err == nil && !found.HasSubCommands() {
 		return nil
 	}
 	for _, arg := range rest {
 		if !strings.HasPrefix(arg, "-") {
-			return unknownCommand(root, arg)
+			return unknownCommand(found, arg)
 		}
 	}
 	return nil

@@ -24,6 +24,15 @@ type client interface {
 	Watch(ctx context.Context, on func(vmnetd.Event)) error
 	WatchSince(ctx context.Context, since time.Time, on func(vmnetd.Event)) error
 	Reload(ctx context.Context) error
+	Plan(ctx context.Context, names []string) (vmnetd.Plan, error)
+	Apply(ctx context.Context, o vmnetd.ApplyOptions) (vmnetd.Applied, error)
+	Confirm(ctx context.Context, id string) error
+	Rollback(ctx context.Context, id string) error
+	Move(ctx context.Context, anchor, to string) error
+	SetDrain(ctx context.Context, uplink, port string, on bool) error
+	SetHold(ctx context.Context, uplink string, until time.Time) error
+	Team(ctx context.Context, team string, req vmnetd.TeamRequest) (string, error)
+	Convert(ctx context.Context, uplink, to string, live bool) (vmnetd.Conversion, error)
 	OpenTap(ctx context.Context, req vmnetd.Request, ownerPID int) (vmnetd.Attachment, *queuefd.Set, error)
 	Close() error
 }

@@ -73,6 +73,16 @@ func (a *app) completeRequestFlags(cmd *cobra.Command) {
 	}
 }
 
+// completeFirst completes the first argument, and there is no second.
+func (a *app) completeFirst(get names) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.completion(get)(cmd, args, word)
+	}
+}
+
 func (a *app) completeVM(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -118,11 +128,17 @@ func of(ctx context.Context, c client, vm string, name func(vmnetd.Attachment) s
 
 func (a *app) uplinks(ctx context.Context, c client, _ string) ([]string, error) {
 	all, err := c.Uplinks(ctx)
+	return namesOf(all, func(vmnetd.UplinkState) bool { return true }), err
+}
+
+func namesOf(all []vmnetd.UplinkState, is func(vmnetd.UplinkState) bool) []string {
 	var words []string
 	for _, u := range all {
-		words = append(words, u.Name)
+		if is(u) {
+			words = append(words, u.Name)
+		}
 	}
-	return words, err
+	return words
 }
 
 // networks are those open to the VM, or in use when none is typed yet.

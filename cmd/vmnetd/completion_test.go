@@ -12,21 +12,33 @@ import (
 
 func TestNamesCompleteFromTheDaemon(t *testing.T) {
 	f := &fake{
-		nics:      []vmnetd.Attachment{nic("vm2", "net1"), nic("vm1", "net0"), nic("vm1", "net1")},
-		uplinks:   []vmnetd.UplinkState{{Name: "u0"}},
+		nics: []vmnetd.Attachment{nic("vm2", "net1"), nic("vm1", "net0"), nic("vm1", "net1")},
+		uplinks: []vmnetd.UplinkState{{Name: "u0"}, {Name: "wan", Kind: "anchor", Ports: []string{"team0"}},
+			{Name: "team0", Kind: "team", Ports: []string{"eno1", "eno2"}, Drained: []string{"eno2"}}, {Name: "bond0", Kind: "bond", Ports: []string{"eno3"}}},
 		explained: []policy.Explanation{{Network: "lan", Granted: true}, {Network: "dmz", ExitCode: 5}, {Network: "secret", ExitCode: 3}},
 	}
 	for line, want := range map[string]string{
-		"attach ":               "vm1 vm2",
-		"detach ":               "vm1 vm2",
-		"detach vm1 ":           "",
-		"detach vm1 --id ":      "net0 net1",
-		"show ":                 "vm1/net0 vm1/net1 vm2/net1",
-		"attach vm1 --network ": "dmz lan",
-		"attach vm1 --uplink ":  "u0",
-		"attach vm1 --mode ":    "bridge passthru private vepa",
-		"tap-helper vm1 ":       "dmz lan",
-		"completion ":           "bash zsh fish",
+		"attach ":                 "vm1 vm2",
+		"detach ":                 "vm1 vm2",
+		"detach vm1 ":             "",
+		"detach vm1 --id ":        "net0 net1",
+		"show ":                   "vm1/net0 vm1/net1 vm2/net1",
+		"attach vm1 --network ":   "dmz lan",
+		"attach vm1 --uplink ":    "bond0 team0 u0 wan",
+		"uplink show ":            "bond0 team0 u0 wan",
+		"uplink plan wan ":        "bond0 team0 u0 wan",
+		"uplink move ":            "wan",
+		"uplink move wan --to ":   "team0",
+		"uplink drain ":           "eno1 eno2 eno3",
+		"uplink undrain ":         "eno2",
+		"uplink hold u":           "bond0 team0 u0 wan",
+		"team state ":             "team0",
+		"team port-config team0 ": "eno1 eno2",
+		"bond state ":             "bond0 wan",
+		"convert team2bond ":      "team0",
+		"attach vm1 --mode ":      "bridge passthru private vepa",
+		"tap-helper vm1 ":         "dmz lan",
+		"completion ":             "bash zsh fish",
 	} {
 		got := do(t, f, append([]string{"__completeNoDesc"}, strings.Split(line, " ")...)...)
 		lines := strings.Split(strings.TrimSpace(got.out), "\n")

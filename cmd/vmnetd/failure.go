@@ -77,9 +77,13 @@ func (a *app) finish(ctx context.Context, err error) int {
 
 func (a *app) interrupted() int {
 	r := report{Error: "interrupted", Name: "Interrupted"}
-	if a.asked != "" {
+	switch {
+	case a.undoneAt != "":
+		r.Error = "interrupted; the apply is undone at " + a.undoneAt + " unless it is confirmed"
+		r.Next = "vmnetd uplink confirm, or at once  vmnetd uplink rollback"
+	case a.asked != "":
 		r.Error = "interrupted; the daemon goes on with " + a.asked
-		r.Next = "see how far it is:  vmnetd list"
+		r.Next = "see how far it is:  " + orElse(a.seeBy, "vmnetd list")
 	}
 	a.complain(r)
 	return vmnetd.ExitInterrupted

@@ -28,6 +28,10 @@ type fake struct {
 	live      []vmnetd.Event
 	explained []policy.Explanation
 	fds       *queuefd.Set
+	plan      vmnetd.Plan
+	applied   vmnetd.Applied
+	answer    string // of a team
+	converted vmnetd.Conversion
 	hang      chan struct{} // closed once a call hangs until its ctx ends
 }
 

@@ -20,12 +20,12 @@ Examples:
 
 Commands:
 {{- range .Commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name 11}} {{.Short}}{{end}}{{end}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
 {{- end}}
 
 Flags:
 {{.Flags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
-{{- if .HasAvailableSubCommands}}
+{{- if and .HasAvailableSubCommands (not .HasParent)}}
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 denied, 4 not found,
 5 the host's state forbids it, 6 daemon not reachable, 125 exec failed before
@@ -37,11 +37,14 @@ func (a *app) helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Show the help of a command",
-		Args:  takes(nil, "COMMAND"),
+		Args:  takes(nil, "COMMAND", "COMMAND"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target, _, err := cmd.Root().Find(args)
-			if err != nil || target == nil || len(args) > 0 && target == cmd.Root() {
+			target, rest, err := cmd.Root().Find(args)
+			if err != nil || target == nil {
 				return unknownCommand(cmd.Root(), args[0])
+			}
+			if len(rest) > 0 && target.HasSubCommands() {
+				return unknownCommand(target, rest[0])
 			}
 			if target.DisableFlagParsing { // a command of a later version
 				return target.RunE(target, nil)

@@ -17,8 +17,14 @@ func TestHelpIsWhatIsWrittenDown(t *testing.T) {
 	var out, errs bytes.Buffer
 	commands := [][]string{{}}
 	for _, c := range testApp(&fake{}, &out, &errs).root().Commands() {
-		if c.IsAvailableCommand() {
-			commands = append(commands, []string{c.Name()})
+		if !c.IsAvailableCommand() {
+			continue
+		}
+		commands = append(commands, []string{c.Name()})
+		for _, below := range c.Commands() {
+			if below.Name() != "help" {
+				commands = append(commands, []string{c.Name(), below.Name()})
+			}
 		}
 	}
 	for _, c := range commands {

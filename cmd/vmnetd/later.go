@@ -9,7 +9,7 @@ import (
 
 // laterVerbs are commands of the contract that no code makes work yet: refused
 // by name, so that nobody takes them for a typing mistake.
-var laterVerbs = []string{"uplink", "team", "bond", "convert", "host-link", "import", "topology", "xml", "hook"}
+var laterVerbs = []string{"host-link", "import", "topology", "xml", "hook"}
 
 // Flags of the contract that no code makes work yet.
 var (

@@ -70,9 +70,7 @@ func (a *app) printShow(one vmnetd.Attachment) {
 		a.printf("%s\n", a.problem(vmnetd.LevelWarn, one.Problem))
 	}
 	a.printf("\n")
-	for _, f := range fields(one) {
-		a.printHanging(fmt.Sprintf("  %-9s", f[0]), "           ", vmnetd.Printable(f[1]))
-	}
+	a.printFields(fields(one))
 	if len(one.Reasons) > 0 {
 		a.printf("\n  because\n")
 	}
@@ -81,7 +79,7 @@ func (a *app) printShow(one vmnetd.Attachment) {
 	}
 }
 
-// fields is an attachment as label and value; what is not known is left out.
+// fields is an attachment as label and value.
 func fields(one vmnetd.Attachment) [][2]string {
 	vhost := "vhost"
 	if !one.VHost {
@@ -94,18 +92,11 @@ func fields(one vmnetd.Attachment) [][2]string {
 	if one.Ifindex != 0 {
 		device = fmt.Sprintf("%s (ifindex %d)", one.Ifname, one.Ifindex)
 	}
-	all := [][2]string{
+	return [][2]string{
 		{"network", one.Network}, {"uplink", onUplink(one)}, {"mode", one.Mode.WithKind()}, {"device", device},
 		{"link", one.Link}, {"mac", one.MAC}, {"ips", strings.Join(one.IPs, ", ")}, {"mtu", number(one.MTU)},
 		{"queues", fmt.Sprintf("%d, %s", one.Queues, vhost)}, {"via", one.Via}, {"rule", one.Rule},
 	}
-	var known [][2]string
-	for _, f := range all {
-		if f[1] != "" {
-			known = append(known, f)
-		}
-	}
-	return known
 }
 
 func number(n int) string {

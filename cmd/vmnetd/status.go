@@ -87,7 +87,7 @@ func firstLine(s string) string {
 }
 
 func (a *app) printStatus(s vmnetd.Status) {
-	a.printf("%s  vmnetd %s, up %s; %s\n", a.io.paint(bold, vmnetd.Printable(s.Host)), vmnetd.Printable(s.Version), span(a.now().Sub(s.Since)), accepted(s))
+	a.printf("%s  vmnetd %s, up %s; %s\n", a.io.paint(bold, vmnetd.Printable(s.Host)), vmnetd.Printable(s.Version), span(a.now().Sub(s.Since)), a.applyState(s))
 	if len(s.Problems) > 0 {
 		a.printf("\n")
 	}
@@ -97,20 +97,34 @@ func (a *app) printStatus(s vmnetd.Status) {
 	if len(s.Uplinks) > 0 {
 		a.printf("\n")
 		a.printUplinks(s.Uplinks)
+		a.printUplinkNotes(s.Uplinks)
 	}
 	a.printf("\n")
 	if len(s.Attachments) == 0 {
 		a.printf("no VM has a NIC of ours; to attach one:  vmnetd attach VM\n")
-		return
+	} else {
+		a.printNICs(s.Attachments)
 	}
-	a.printNICs(s.Attachments)
+	if last := lastAnnounced(s.Uplinks); last != nil {
+		a.printf("\n%s\n", vmnetd.Printable(a.announcedLine(*last)))
+	}
 }
 
-func accepted(s vmnetd.Status) string {
-	if s.Accepted.IsZero() {
+// applyState is what runs: uplinks as they were applied, and where none needs
+// that the configuration as it was accepted.
+func (a *app) applyState(s vmnetd.Status) string {
+	const minute = "2006-01-02 15:04"
+	switch {
+	case s.Pending != nil:
+		return "applied, undone at " + a.clock(s.Pending.Until) + " unless you type  vmnetd uplink confirm"
+	case s.Never:
+		return "nothing applied yet: vmnetd uplink plan"
+	case !s.Applied.IsZero():
+		return "applied " + s.Applied.Local().Format(minute) + " and confirmed"
+	case s.Accepted.IsZero():
 		return "no configuration was accepted yet"
 	}
-	return fmt.Sprintf("%s accepted %s", vmnetd.Printable(orElse(s.Config, "configuration")), s.Accepted.Local().Format("2006-01-02 15:04"))
+	return fmt.Sprintf("%s accepted %s", vmnetd.Printable(orElse(s.Config, "configuration")), s.Accepted.Local().Format(minute))
 }
 
 func (a *app) printProblem(p vmnetd.Check) {
@@ -122,16 +136,6 @@ func (a *app) printProblem(p vmnetd.Check) {
 	if p.Do != "" {
 		a.printf("  next: %s\n", vmnetd.Printable(p.Do))
 	}
-}
-
-func (a *app) printUplinks(uplinks []vmnetd.UplinkState) {
-	t := table{columns: []column{
-		{name: "UPLINK", flex: true}, {name: "KIND"}, {name: "DEVICE"}, {name: "STATE"}, {name: "MTU", right: true}, {name: "GUESTS", right: true},
-	}}
-	for _, u := range uplinks {
-		t.add(u.Name, u.Kind, u.Ifname, u.State, number(u.MTU), number(u.Guests))
-	}
-	a.writeTable(&t)
 }
 
 func (a *app) printNICs(nics []vmnetd.Attachment) {

@@ -36,8 +36,8 @@ func TestStatusBeginsWithProblems(t *testing.T) {
   and more
   next: vmnetd show vm2/net0
 
-UPLINK  KIND  DEVICE  STATE        MTU  GUESTS
-u0      nic   eno1    no-carrier  1500       2
+UPLINK  KIND  STATE       PATH   MTU  GUESTS  LAST CHANGE
+u0      nic   no-carrier  eno1  1500       2  -
 
 VM   NIC   NETWORK  MODE            ON  QUEUES  STATE
 vm1  net0  lan      macvtap bridge  u0       4  attached

@@ -13,6 +13,7 @@ type stdio struct {
 	out, err io.Writer
 	width    int // columns of the terminal that out is, 0 when it is none
 	color    bool
+	answers  bool // in is a terminal, too: somebody may answer
 }
 
 // systemStdio is the process's own. It asks about descriptor 1 by number:
@@ -22,6 +23,7 @@ func systemStdio() stdio {
 	if !term.IsTerminal(1) {
 		return s
 	}
+	s.answers = term.IsTerminal(0)
 	s.width = 80
 	if w, _, err := term.GetSize(1); err == nil && w > 0 {
 		s.width = w

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -34,12 +35,16 @@ func (a *app) watchCommand() *cobra.Command {
 	return cmd
 }
 
-// parseAgo reads a length of time; days are what operators think in, and what
-// time.ParseDuration does not know.
 func parseAgo(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil
 	}
+	return parseSpan("--since", s)
+}
+
+// parseSpan reads a length of time; days are what operators think in, and what
+// time.ParseDuration does not know.
+func parseSpan(flag, s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
 			return time.Duration(n) * 24 * time.Hour, nil
@@ -47,7 +52,7 @@ func parseAgo(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 {
-		return 0, vmnetd.Errorf(vmnetd.ErrInvalid, "--since %q is no length of time", s).WithNext("for example --since 30m, --since 24h, --since 7d")
+		return 0, vmnetd.Errorf(vmnetd.ErrInvalid, "%s %q is no length of time", flag, s).WithNext(fmt.Sprintf("for example %s 30m, %s 24h, %s 7d", flag, flag, flag))
 	}
 	return d, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,11 +17,13 @@ import (
 	"github.com/vmnetd/vmnetd/config"
 	"github.com/vmnetd/vmnetd/dbusapi"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/bus"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/internal/undo"
 	"github.com/vmnetd/vmnetd/tapdev"
+	"github.com/vmnetd/vmnetd/teaming"
 	"github.com/vmnetd/vmnetd/uplink"
 )
 
@@ -44,7 +47,12 @@ func wire(ctx context.Context, o serveOptions) (p parts, err error) {
 	if err := aloneOnBus(ctx); err != nil {
 		return p, err
 	}
-	if err := openWorld(&ao, &opened); err != nil {
+	kernel, err := openKernel(&opened)
+	if err != nil {
+		return p, err
+	}
+	client, err := openWorld(&ao, kernel, &opened)
+	if err != nil {
 		return p, err
 	}
 	a := agent.New(ao)
@@ -52,6 +60,7 @@ func wire(ctx context.Context, o serveOptions) (p parts, err error) {
 	p.reload = a.Reload
 	p.tasks = []task{
 		{name: "agent", run: a.Run, ready: a.Ready()},
+		{name: "bus client", run: client.Run},
 		{name: "D-Bus", run: after(a.Ready(), s.Run), ready: s.Ready()},
 	}
 	return p, nil
@@ -98,29 +107,63 @@ func agentOptions(o serveOptions) (agent.Options, error) {
 	}, nil
 }
 
-// openWorld opens what the agent sees of the kernel, in the network namespace
-// that the daemon was started in.
-func openWorld(o *agent.Options, opened *undo.Stack) error {
-	conn, err := rtnl.Open()
-	if err != nil {
-		return err
+// kernel is the network namespace that the daemon was started in.
+type kernel struct {
+	conn  *rtnl.Conn
+	links *rtnl.Watch
+}
+
+func openKernel(opened *undo.Stack) (k kernel, err error) {
+	if k.conn, err = rtnl.Open(); err != nil {
+		return k, err
 	}
-	opened.Add(conn.Close)
-	links, err := rtnl.OpenWatch()
-	if err != nil {
-		return err
+	opened.Add(k.conn.Close)
+	if k.links, err = rtnl.OpenWatch(); err != nil {
+		return k, err
 	}
-	opened.Add(links.Close)
-	host := tapdev.New(conn, links, o.FP)
+	opened.Add(k.links.Close)
+	return k, nil
+}
+
+// openWorld opens what the agent sees of the kernel and of teamd.
+func openWorld(o *agent.Options, k kernel, opened *undo.Stack) (*bus.Client, error) {
+	host := tapdev.New(k.conn, k.links, o.FP)
 	opened.Add(host.Close)
-	announcer, err := announce.Open()
+	announcer, err := announce.Open(announce.WithLog(o.Log))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	opened.Add(announcer.Close)
-	finder := uplink.New(conn, links)
-	o.Links, o.Devices, o.Uplinks, o.Announcer = links, host, finder, announcer
-	o.Provisioner = uplink.NewWatched(finder, links)
+	client, teams := openTeams(k.conn, o.Log)
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	finder := uplink.New(k.conn, k.links)
+	manager, err := uplink.NewManager(uplink.Options{
+		Conn: k.conn, Links: k.links, Finder: finder, Teams: teams, Units: units(), LibDir: o.LibDir, RunDir: o.StateDir,
+		Root: "/", Program: program, Boot: o.Boot, FP: o.FP, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Links, o.Devices, o.Uplinks, o.Announcer, o.Provisioner = k.links, host, finder, announcer, manager
+	return client, nil
+}
+
+// openTeams connects teams to the bus on which each teamd has a name.
+func openTeams(conn *rtnl.Conn, log *slog.Logger) (*bus.Client, *teaming.Teams) {
+	var teams *teaming.Teams
+	client := bus.NewClient("", log, teaming.BusName, func(name, _ string) { teams.Heard(name) })
+	teams = teaming.New(teaming.Options{Conn: conn, Bus: client, BusAddress: bus.Address(), Units: units(), Log: log})
+	return client, teams
+}
+
+// units is systemd, where it runs.
+func units() uplink.Units {
+	if bus.SystemdRuns() {
+		return bus.Systemd{}
+	}
 	return nil
 }
 

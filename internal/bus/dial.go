@@ -73,3 +73,13 @@ func greet(raw net.Conn, o []dbus.ConnOption) (*dbus.Conn, error) {
 	}
 	return conn, nil
 }
+
+// Answers says whether there is a bus at address now.
+func Answers(ctx context.Context, address string) bool {
+	conn, err := Dial(ctx, address, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}

@@ -6,7 +6,8 @@
 // VMNETD_FAILPOINTS=name=count*error,name=delay(250),name=2*kill
 //
 // count is how often the point acts before it is used up (without it: always);
-// delay is in milliseconds; kill is SIGKILL to oneself, as abrupt as it gets.
+// SKIP+count lets it pass SKIP times before that; delay is in milliseconds;
+// kill is SIGKILL to oneself, as abrupt as it gets.
 package failpoint
 
 import (
@@ -29,6 +30,7 @@ type Point string
 type Set map[Point]*action
 
 type action struct {
+	skip  atomic.Int64 // passes before the first act
 	left  atomic.Int64 // -1: without end
 	verb  string       // error, delay, kill
 	delay time.Duration
@@ -52,15 +54,31 @@ func Parse(text string) (Set, error) {
 	return set, nil
 }
 
+// count reads COUNT or SKIP+COUNT.
+func (a *action) count(text string) error {
+	if skip, after, ok := strings.Cut(text, "+"); ok {
+		n, err := strconv.ParseInt(skip, 10, 32)
+		if err != nil || n < 0 {
+			return fmt.Errorf("what to skip is not a number")
+		}
+		a.skip.Store(n)
+		text = after
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 1 {
+		return fmt.Errorf("the count is not a number above 0")
+	}
+	a.left.Store(n)
+	return nil
+}
+
 func parseAction(spec string) (*action, error) {
 	a := &action{}
 	a.left.Store(-1)
 	if count, rest, ok := strings.Cut(spec, "*"); ok {
-		n, err := strconv.ParseInt(count, 10, 32)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("the count is not a number above 0")
+		if err := a.count(count); err != nil {
+			return nil, err
 		}
-		a.left.Store(n)
 		spec = rest
 	}
 	switch {
@@ -97,6 +115,9 @@ func (s Set) Hit(p Point) error {
 }
 
 func (a *action) take() bool {
+	if a.skip.Add(-1) >= 0 {
+		return false
+	}
 	for {
 		n := a.left.Load()
 		if n == 0 {

@@ -34,6 +34,18 @@ func TestCountIsUsedUp(t *testing.T) {
 	}
 }
 
+func TestPointPassesAsOftenAsItSkips(t *testing.T) {
+	set, err := Parse("uplink.step=2+1*error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true, false, false} {
+		if got := set.Hit(UplinkStep) != nil; got != want {
+			t.Errorf("hit %d failed: %v, want %v", i+1, got, want)
+		}
+	}
+}
+
 func TestDelayWaits(t *testing.T) {
 	set, err := Parse("attach.stored=delay(30)")
 	if err != nil {
@@ -64,7 +76,7 @@ func TestKillIsSIGKILL(t *testing.T) {
 }
 
 func TestParseRefusesNonsense(t *testing.T) {
-	for _, text := range []string{"attach.stored", "attach.stored=0*error", "attach.stored=x*error", "attach.stored=delay(x)", "nowhere=error", "attach.stored=explode"} {
+	for _, text := range []string{"attach.stored", "attach.stored=0*error", "attach.stored=x*error", "attach.stored=x+1*error", "attach.stored=1+error", "attach.stored=delay(x)", "nowhere=error", "attach.stored=explode"} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("Parse(%q) took it", text)
 		}

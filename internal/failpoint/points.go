@@ -27,6 +27,16 @@ const (
 	DetachForget   Point = "detach.forget"   // all gone but the entry in the state file
 	StoreWrite     Point = "store.write"     // before the state file is replaced
 	StoreWritten   Point = "store.written"   // after it was replaced
+
+	UplinkCheckpoint Point = "uplink.checkpoint"  // what was there is on disk, nothing else happened
+	UplinkArmed      Point = "uplink.armed"       // the guard waits, nothing is changed
+	UplinkStep       Point = "uplink.step"        // before each step of an apply
+	UplinkChanged    Point = "uplink.changed"     // every step is done, nothing verified
+	UplinkVerified   Point = "uplink.verified"    // verified, not said to wait for its confirmation
+	UplinkConfirm    Point = "uplink.confirm"     // before what was applied is kept
+	UplinkConfirmed  Point = "uplink.confirmed"   // kept, the checkpoint still there
+	UplinkRollback   Point = "uplink.rollback"    // before the first step back
+	UplinkRolledBack Point = "uplink.rolled-back" // every step back is done, the checkpoint still there
 )
 
 // Points is all of them: a driver runs each with error and with kill.
@@ -37,4 +47,10 @@ var Points = []Point{
 	StoreWrite, StoreWritten,
 }
 
-func known(p Point) bool { return slices.Contains(Points, p) }
+// UplinkPoints is those of an apply: they have a driver of their own.
+var UplinkPoints = []Point{
+	UplinkCheckpoint, UplinkArmed, UplinkStep, UplinkChanged, UplinkVerified,
+	UplinkConfirm, UplinkConfirmed, UplinkRollback, UplinkRolledBack,
+}
+
+func known(p Point) bool { return slices.Contains(Points, p) || slices.Contains(UplinkPoints, p) }

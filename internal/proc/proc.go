@@ -87,6 +87,20 @@ func (p *Process) Wait(ctx context.Context) error {
 	return err
 }
 
+// Kill ends the process at once (SIGKILL); one that has ended is fine.
+func (p *Process) Kill() error {
+	raw, err := p.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	if errors.Is(sent, unix.ESRCH) {
+		sent = nil
+	}
+	return errors.Join(err, sent)
+}
+
 // PID is the process's id.
 func (p *Process) PID() int { return p.pid }
 

@@ -64,9 +64,17 @@ type Change struct {
 	Attrs []Attr
 }
 
-// Set changes a link.
+// Set changes a link. Attributes of its kind, or of it as a port (Info,
+// PortInfo), are heeded only in an RTM_NEWLINK that makes nothing; RTM_SETLINK
+// leaves them out without a word (net/core/rtnetlink.c, do_setlink).
 func (c *Conn) Set(ctx context.Context, ch Change) error {
-	_, err := c.run(ctx, request{msg: linkMessage(unix.RTM_SETLINK, 0, ch)})
+	message := unix.RTM_SETLINK
+	for _, a := range ch.Attrs {
+		if a.Type == unix.IFLA_LINKINFO {
+			message = unix.RTM_NEWLINK
+		}
+	}
+	_, err := c.run(ctx, request{msg: linkMessage(message, 0, ch)})
 	return err
 }
 
@@ -189,4 +197,13 @@ func MacvlanMode(mode string) []Attr {
 		}
 	}
 	return nil
+}
+
+// Encode is attributes as the kernel sends and takes them: what Each reads.
+func Encode(attrs []Attr) []byte {
+	var b []byte
+	for _, a := range attrs {
+		b = append(b, a.encode().Serialize()...)
+	}
+	return b
 }

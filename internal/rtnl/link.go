@@ -30,6 +30,8 @@ type Link struct {
 	Queues      int    // IFLA_NUM_TX_QUEUES
 	Mode        string // mode of a macvlan or macvtap, by ip-link's name: bridge, vepa, private, passthru
 	BondMode    string // mode of a bond, by the kernel's name: balance-alb, …
+	VLAN        int    // of a VLAN device: its id (IFLA_VLAN_ID), 0 for other kinds
+	VLANProto   string // of a VLAN device: 802.1Q or 802.1ad (IFLA_VLAN_PROTOCOL)
 	ParentDev   string // name of the device behind the link on its bus, 0000:01:00.0 (since Linux 5.14)
 	ParentBus   string // that bus: pci, virtio, usb, …
 }

@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 
@@ -109,12 +110,24 @@ func (l *Link) takeInfo(v []byte) {
 				l.Mode = macvlanModes[number(v)]
 			}
 		})
+	case "vlan":
+		each(data, l.takeVLAN)
 	case "bond":
 		each(data, func(attr int, v []byte) {
 			if attr == nl.IFLA_BOND_MODE && len(v) > 0 && int(v[0]) < len(bondModes) {
 				l.BondMode = bondModes[v[0]]
 			}
 		})
+	}
+}
+
+// takeVLAN reads an attribute of a VLAN device; the protocol is in network order.
+func (l *Link) takeVLAN(attr int, v []byte) {
+	switch {
+	case attr == nl.IFLA_VLAN_ID && len(v) >= 2:
+		l.VLAN = int(nl.NativeEndian().Uint16(v))
+	case attr == nl.IFLA_VLAN_PROTOCOL && len(v) >= 2:
+		l.VLANProto = map[uint16]string{unix.ETH_P_8021Q: "802.1Q", unix.ETH_P_8021AD: "802.1ad"}[binary.BigEndian.Uint16(v)]
 	}
 }
 

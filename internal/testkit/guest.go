@@ -35,6 +35,8 @@ type GuestOptions struct {
 	Env       []string // NAME=VALUE, added to the caller's environment
 
 	Netns func(func() error) error // runs its argument inside a network namespace; nil for the caller's own
+
+	saved bool // its running state is saved or restored
 }
 
 // Guest is a virtual machine with an operating system in it: Debian's kernel
@@ -85,11 +87,20 @@ func StartGuest(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{Name: o.Name, dir: dir, ended: make(chan struct{})}
-	if err := g.start(append(o.command(dir), image.Args()...), o); err != nil {
+	g, err := launchGuest(dir, o, append(o.command(dir), image.Args()...))
+	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(g.Kill)
+	return g, nil
+}
+
+// launchGuest starts a guest that its caller ends.
+func launchGuest(dir string, o GuestOptions, argv []string) (*Guest, error) {
+	g := &Guest{Name: o.Name, dir: dir, ended: make(chan struct{})}
+	if err := g.start(argv, o); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -215,12 +226,21 @@ func (o GuestOptions) command(dir string) []string {
 		"-serial", "file:"+bootimage.Commas(filepath.Join(dir, "console")),
 		// signal=off: without it QEMU puts the terminal's Ctrl-C on this channel.
 		"-chardev", "stdio,id=commands,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=commands")
-	argv = append(argv, bootimage.Accelerator()...)
+	argv = append(argv, o.processor()...)
 	argv = append(argv, o.machine()...)
 	if o.QMPSocket != "" {
 		argv = append(argv, "-qmp", "unix:"+bootimage.Commas(o.QMPSocket)+",server=on,wait=off")
 	}
 	return append(argv, o.Args...)
+}
+
+// processor is one that is the same everywhere for a guest that is saved here
+// and restored in the VM tier, where there is no KVM.
+func (o GuestOptions) processor() []string {
+	if o.saved {
+		return []string{"-accel", "tcg,thread=multi", "-cpu", "qemu64"}
+	}
+	return bootimage.Accelerator()
 }
 
 func (o GuestOptions) machine() []string {

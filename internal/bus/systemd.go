@@ -1,0 +1,76 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// Systemd starts services by systemd, which is process 1.
+type Systemd struct{}
+
+// SystemdRuns says whether it is (sd_booted(3)).
+func SystemdRuns() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}
+
+// unitGone is how long systemd may take to forget a unit of the same name whose
+// process was killed.
+const unitGone = 2 * time.Second
+
+// StartService runs a program as a transient service (systemd.service(5),
+// Type=exec), and returns once it is executed. The service outlives us. It is
+// killed when it is stopped, not asked to end: what it works on stays as it is.
+func (Systemd) StartService(ctx context.Context, name, description string, argv []string) error {
+	conn, err := dbus.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrUnreachable, "systemd is not reachable: %w", err).WithNext("systemctl status dbus")
+	}
+	defer conn.Close()
+	properties := []dbus.Property{
+		dbus.PropDescription(description),
+		dbus.PropType("exec"),
+		dbus.PropExecStart(argv, true),
+		{Name: "KillSignal", Value: godbus.MakeVariant(int32(unix.SIGKILL))},
+		{Name: "CollectMode", Value: godbus.MakeVariant("inactive-or-failed")},
+	}
+	result := make(chan string, 1)
+	for deadline := time.Now().Add(unitGone); ; {
+		_, err = conn.StartTransientUnitContext(ctx, name, "fail", properties, result)
+		if !exists(err) || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond): // systemd reaps it in its own time, and a unit that was never loaded has no signal
+		}
+	}
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "systemd does not start %s: %w", name, err).WithNext("systemctl status " + name)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case how := <-result:
+		if how != "done" {
+			return vmnetd.Errorf(vmnetd.ErrFailed, "systemd does not start %s: %s", name, how).WithNext("journalctl -u " + name)
+		}
+		return nil
+	}
+}
+
+// exists says that a unit of that name is still loaded.
+func exists(err error) bool {
+	var e godbus.Error
+	return errors.As(err, &e) && strings.HasSuffix(e.Name, ".UnitExists")
+}

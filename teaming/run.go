@@ -1,0 +1,221 @@
+package teaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/bus"
+	"github.com/vmnetd/vmnetd/internal/proc"
+)
+
+const (
+	program = "teamd"
+	runDir  = "/var/run/teamd" // teamd's own, for all network namespaces (teamd/config.h)
+
+	// startLimit is how long a teamd may take until it answers; it takes 10 ms.
+	startLimit = 5 * time.Second
+	startPace  = 2 * time.Millisecond
+)
+
+// Start runs a teamd for a team. With over it takes over the device that is
+// there, and whatever ports are in it (teamd -o); otherwise it makes it. It
+// returns once teamd answers; the error says what teamd said last.
+//
+// teamd outlives us: it has no pipe to us, and a session or a unit of its own.
+func (t *Teams) Start(ctx context.Context, team string, c Config, over bool) error {
+	if t.pid(team) == 0 {
+		t.sweep(team) // a PID that belongs to another process now would keep teamd from starting
+	}
+	argv := append([]string{program}, t.arguments(ctx, team, c, over)...)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if t.o.Units != nil {
+		return t.startUnit(ctx, team, argv)
+	}
+	return t.startChild(ctx, team, argv)
+}
+
+func (t *Teams) arguments(ctx context.Context, team string, c Config, over bool) []string {
+	args := []string{"-t", team, "-U", "-c", string(c.File(team))}
+	if over {
+		args = append(args, "-o")
+	}
+	// With -D and without a bus teamd does not start; its socket is enough.
+	if t.o.BusAddress != "" && bus.Answers(ctx, t.o.BusAddress) {
+		args = append(args, "-D")
+	}
+	return args
+}
+
+func (t *Teams) startUnit(ctx context.Context, team string, argv []string) error {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return notInstalled(err)
+	}
+	argv[0] = path
+	unit := "vmnetd-teamd-" + team + ".service"
+	if err := t.o.Units.StartService(ctx, unit, "teamd of "+team, argv); err != nil {
+		return err
+	}
+	err = t.ready(ctx, team, nil)
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s does not start: %w", team, err).WithNext("journalctl -u " + unit)
+	}
+	return nil
+}
+
+func notInstalled(err error) error {
+	return vmnetd.Errorf(vmnetd.ErrUnsupported, "teamd cannot be run: %w", err).WithNext("apt install libteam-utils, or dnf install teamd")
+}
+
+// startChild runs teamd beside us, in the network namespace of the teams.
+func (t *Teams) startChild(ctx context.Context, team string, argv []string) error {
+	lines, theirs, err := hearing()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+t.o.BusAddress)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = t.o.Conn.Do(cmd.Start) // a child begins where the thread that forks is
+	_ = theirs.Close()
+	if err != nil {
+		_ = lines.Close()
+		return notInstalled(err)
+	}
+	said := t.hear(team, lines)
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	err = t.ready(ctx, team, ended)
+	if err == nil {
+		return nil
+	}
+	_ = cmd.Process.Kill()
+	<-ended
+	_ = lines.Close()
+	return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s does not start: %w", team, errors.Join(said.error(), err)).WithNext("vmnetd doctor")
+}
+
+var errEnded = errors.New("it has ended")
+
+// ready waits until teamd answers, or has ended.
+func (t *Teams) ready(ctx context.Context, team string, ended <-chan struct{}) error {
+	tick := time.NewTicker(startPace) // its socket is there before it answers, and nothing says when
+	defer tick.Stop()
+	for {
+		_, err := ask(ctx, t.socket(team), "StateItemValueGet", []string{"setup.pid"})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+			return errEnded
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer within %v: %w", startLimit, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Restart replaces a team's teamd, whatever that is doing, by one with that
+// configuration. The device and its ports stay: a teamd that is killed touches
+// neither, one that is asked to end deletes both.
+func (t *Teams) Restart(ctx context.Context, team string, c Config) error {
+	if err := t.Kill(ctx, team); err != nil {
+		return err
+	}
+	return t.Start(ctx, team, c, true)
+}
+
+// Kill ends a team's teamd and leaves the device; none is fine.
+func (t *Teams) Kill(ctx context.Context, team string) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	pid := t.pid(team)
+	p, err := proc.Open(pid, 0)
+	if pid == 0 || errors.Is(err, os.ErrNotExist) {
+		t.sweep(team)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if t.pid(team) != pid { // p is whoever had that PID when it was opened
+		return t.Kill(ctx, team)
+	}
+	if err := p.Kill(); err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot kill teamd of %s: %w", team, err)
+	}
+	if err := p.Wait(ctx); err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s does not end: %w", team, err)
+	}
+	t.sweep(team)
+	return nil
+}
+
+// sweep removes what a killed teamd leaves in its folder.
+func (t *Teams) sweep(team string) {
+	for _, path := range []string{t.pidFile(team), t.socket(team)} {
+		_ = os.Remove(path)
+	}
+}
+
+func (t *Teams) pidFile(team string) string { return filepath.Join(runDir, team+".pid") }
+
+// pid is the process of a team's teamd, 0 when none runs. The file alone is not
+// trusted: it outlives a teamd that was killed.
+func (t *Teams) pid(team string) int {
+	text, err := os.ReadFile(t.pidFile(team))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	args := strings.Split(string(line), "\x00")
+	if err != nil || filepath.Base(args[0]) != program || !names(args, team) {
+		return 0
+	}
+	return pid
+}
+
+// names says whether a teamd is that team's by its arguments; one whose
+// configuration alone names the device may be.
+func names(args []string, team string) bool {
+	i := slices.IndexFunc(args, func(a string) bool { return a == "-t" || a == "--team-dev" })
+	if i >= 0 && i+1 < len(args) {
+		return args[i+1] == team
+	}
+	i = slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "--team-dev=") })
+	return i < 0 || args[i] == "--team-dev="+team
+}
+
+// hearing is a pair of sockets on which teamd talks to us. Unlike a pipe it
+// does no harm when we die or do not listen: what it says is lost then.
+func hearing() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "teamd's words"), os.NewFile(uintptr(fds[1]), "teamd's words"), nil
+}

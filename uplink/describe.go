@@ -1,0 +1,184 @@
+package uplink
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/bonding"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+)
+
+// askTeamd is how long Describe waits for a teamd; one that was stopped does
+// not keep the other uplinks from being described.
+const askTeamd = 2 * time.Second
+
+// Describe is the uplink as it is now, with ports, bond and team, what was said
+// of it by hand, and where it differs from what was applied. One that is
+// somebody else's is read the same way.
+func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, error) {
+	s, err := m.o.Finder.State(ctx, spec)
+	if err != nil {
+		return vmnetd.UplinkState{}, err
+	}
+	a, o, _ := m.kept()
+	u := vmnetd.UplinkState{
+		Name: spec.Name, Kind: spec.Kind, Ifname: s.Link.Name, Ifindex: s.Link.Index, MTU: s.Link.MTU,
+		State: stateOf(s), Problem: s.Problem, Ports: []string{}, Drift: []string{},
+		Drained: append([]string{}, o.Drained[spec.Name]...), Pinned: o.Pinned[spec.Name],
+	}
+	if o.held(spec.Name, time.Now()) {
+		u.HeldUntil = o.Held[spec.Name]
+	}
+	isApplied := specNamed(a.Specs, spec.Name)
+	if !s.Present {
+		return m.absent(u, spec, isApplied), nil
+	}
+	u.MAC = s.Link.MAC.String()
+	m.describePorts(ctx, &u, s.Link)
+	if path := m.Path(s.Link.Index); path.Text != s.Link.Name {
+		u.Path = path.Text
+	}
+	if isApplied && spec.Ours() {
+		u.Drift = m.drift(ctx, spec)
+	}
+	if u.State == vmnetd.StateUp {
+		if lack := m.lack(spec, u); lack != "" {
+			u.State, u.Problem = vmnetd.StateDegraded, cmp.Or(u.Problem, lack)
+		}
+	}
+	return u, nil
+}
+
+func stateOf(s State) string {
+	switch {
+	case !s.Present:
+		return vmnetd.StateAbsent
+	case !s.Link.Up:
+		return vmnetd.StateDown
+	case !s.Link.Carrier:
+		return vmnetd.StateNoCarrier
+	}
+	return vmnetd.StateUp
+}
+
+// absent tells an uplink that was never applied from one that is missing.
+func (m *Manager) absent(u vmnetd.UplinkState, spec Spec, isApplied bool) vmnetd.UplinkState {
+	if made(spec) && !isApplied {
+		u.State = vmnetd.StateNotApplied
+		u.Problem = fmt.Sprintf("%s is declared and was never applied: vmnetd uplink plan", spec.Name)
+	}
+	return u
+}
+
+// describePorts fills in what the device is made of.
+func (m *Manager) describePorts(ctx context.Context, u *vmnetd.UplinkState, l rtnl.Link) {
+	ports := m.portsOf(l.Index)
+	for _, p := range ports {
+		u.Ports = append(u.Ports, p.Name)
+	}
+	switch l.Kind {
+	case kindBond:
+		state := bonding.Status(l, ports, m.procBond(l.Name), m.nameOf)
+		u.Bond = &state
+	case kindTeam:
+		ctx, cancel := context.WithTimeout(ctx, askTeamd)
+		defer cancel()
+		state := m.teamState(ctx, l)
+		u.Team = &state
+	case kindVLAN:
+		if lower, ok := m.o.Links.ByIndex(l.Lower); ok && l.LowerHere {
+			u.Ports = append(u.Ports, lower.Name)
+		}
+	}
+}
+
+func (m *Manager) portsOf(index int) []rtnl.Link {
+	return filter(m.o.Links.All(), func(l rtnl.Link) bool { return l.Master == index })
+}
+
+func (m *Manager) nameOf(index int) string {
+	l, _ := m.o.Links.ByIndex(index)
+	return l.Name
+}
+
+// procBond is what the kernel says of a bond nowhere else; it shows the
+// namespace of the thread that reads it.
+func (m *Manager) procBond(name string) string {
+	var text []byte
+	_ = m.o.Conn.Do(func() error {
+		var err error
+		text, err = os.ReadFile(filepath.Join("/proc/net/bonding", name))
+		return err // without it, churn is not shown
+	})
+	return string(text)
+}
+
+// lack is what an uplink lacks although it carries traffic; "" for nothing.
+func (m *Manager) lack(spec Spec, u vmnetd.UplinkState) string {
+	if u.Team != nil && u.Team.Ours {
+		switch u.Team.Controller {
+		case "gone":
+			return fmt.Sprintf("no controller: teamd of %s has died", u.Ifname)
+		case "silent":
+			return fmt.Sprintf("teamd of %s does not answer: it is stopped or hangs", u.Ifname)
+		}
+	}
+	if spec.Kind == vmnetd.UplinkExternal {
+		return ""
+	}
+	var idle, carry []string
+	for _, name := range m.declared(context.Background(), []Spec{spec}).devicesOf(spec.Under()) {
+		switch why := m.idle(name, u); why {
+		case "":
+			carry = append(carry, name)
+		default:
+			idle = append(idle, why)
+		}
+	}
+	switch {
+	case len(idle) == 0 || spec.Kind == vmnetd.UplinkVLAN:
+		return ""
+	case len(carry) == 1:
+		return fmt.Sprintf("%s runs on %s alone: %s", u.Ifname, carry[0], strings.Join(idle, ", "))
+	}
+	return strings.Join(idle, ", ")
+}
+
+// idle is why a configured port cannot carry, "" when it can. A drained port
+// rests because it was told to.
+func (m *Manager) idle(name string, u vmnetd.UplinkState) string {
+	l, ok := m.o.Links.ByName(name)
+	switch {
+	case !ok:
+		return name + " is not there"
+	case l.Master != u.Ifindex:
+		return fmt.Sprintf("%s is not a port of %s", name, u.Ifname)
+	case slices.Contains(u.Drained, name):
+		return name + " is drained"
+	case !l.Up:
+		return name + " is down"
+	case !l.Carrier:
+		return name + " has no carrier"
+	}
+	return m.judged(name, u)
+}
+
+// judged is what a link watch or the LACP of a port says against it.
+func (m *Manager) judged(name string, u vmnetd.UplinkState) string {
+	if u.Team == nil {
+		return ""
+	}
+	for _, p := range u.Team.Ports {
+		if p.Name == name && !p.Link && u.Team.Controller == "running" {
+			return "the link watch of " + name + " sees no link"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,125 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/teaming"
+)
+
+// The steps that are teamd's.
+
+// startTeam makes a team by starting its teamd.
+func (k *kernel) startTeam(ctx context.Context, s Step) error {
+	c := *s.Team
+	if c.HWAddr == "" {
+		c.HWAddr = s.MAC
+	}
+	if err := k.teams.Start(ctx, s.Device, c, false); err != nil {
+		return err
+	}
+	l, err := k.conn.LinkByName(ctx, s.Device)
+	if err == nil && s.MTU != 0 && l.MTU != s.MTU {
+		err = k.setMTU(ctx, l, s)
+	}
+	if err != nil {
+		return errors.Join(err, k.stopTeam(ctx, l))
+	}
+	return nil
+}
+
+// stopTeam ends teamd and deletes the team.
+func (k *kernel) stopTeam(ctx context.Context, l rtnl.Link) error {
+	if err := k.teams.Kill(ctx, l.Name); err != nil {
+		return err
+	}
+	return k.conn.DeleteName(ctx, l.Name)
+}
+
+func (k *kernel) restartTeam(ctx context.Context, l rtnl.Link, s Step) error {
+	c, err := k.teamWithPorts(ctx, l, *s.Team)
+	if err != nil {
+		return err
+	}
+	return k.teams.Restart(ctx, l.Name, c)
+}
+
+// teamWithPorts is a configuration with the ports that are in now, and no
+// others: those that are to come are put in by steps of their own.
+func (k *kernel) teamWithPorts(ctx context.Context, team rtnl.Link, c teaming.Config) (teaming.Config, error) {
+	links, err := k.conn.Links(ctx)
+	if err != nil {
+		return c, err
+	}
+	config := c
+	config.Ports = nil
+	for _, l := range links {
+		if l.Master == team.Index {
+			config.Ports = append(config.Ports, teamPort(&c, l.Name))
+		}
+	}
+	return config, nil
+}
+
+// setTeam gives the ports that are in what is written for them.
+func (k *kernel) setTeam(ctx context.Context, l rtnl.Link, s Step) error {
+	is, err := k.teams.Config(ctx, l.Name)
+	if err != nil {
+		return err
+	}
+	done := map[string]bool{}
+	for _, c := range teaming.Diff(is, *s.Team) {
+		if c.Port == "" || done[c.Port] {
+			continue
+		}
+		done[c.Port] = true
+		if err := k.teams.SetPort(ctx, l.Name, *s.Team, c.Port); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *kernel) addTeamPort(ctx context.Context, l rtnl.Link, s Step) error {
+	return k.teams.PortAdd(ctx, s.Master, teamPort(s.Team, l.Name))
+}
+
+func (k *kernel) removeTeamPort(ctx context.Context, l rtnl.Link, s Step) error {
+	return k.teams.PortRemove(ctx, s.Master, l.Name)
+}
+
+func (k *kernel) activateTeamPort(ctx context.Context, l rtnl.Link, s Step) error {
+	return k.teams.Set(ctx, s.Master, "runner.active_port", l.Name)
+}
+
+// configs adds what teamd says of teams.
+func (k *kernel) configs(ctx context.Context, w World) {
+	for name, d := range w {
+		if d.Kind != kindTeam {
+			continue
+		}
+		config, err := k.teams.Config(ctx, name)
+		active := ""
+		if err == nil && config.Runner.Name == teaming.ActiveBackup {
+			active, _ = k.teams.Get(ctx, name, "runner.active_port") // none is ""
+		}
+		w.set(name, func(d *Device) {
+			d.Controller, d.Active = controller(err), active
+			if err == nil {
+				d.Team = &config
+			}
+		})
+	}
+}
+
+// controller is a teamd in one word, by how it answered.
+func controller(err error) string {
+	switch {
+	case errors.Is(err, teaming.ErrGone):
+		return teaming.Gone
+	case errors.Is(err, teaming.ErrSilent):
+		return teaming.Silent
+	}
+	return teaming.Running
+}
