@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -16,7 +14,7 @@ import (
 
 var netlinkOrder = binary.NativeEndian
 
-// Run follows the team driver and every teamd that Watch names. changed hears of
+// Run follows the team driver and the teamd of every team noticed. changed hears of
 // teams, by ifindex, whose ports teamd has given another part to play; controller
 // hears of teams whose teamd has ended, or has come or gone on the bus ("": any
 // may have). Neither may block.
@@ -74,11 +72,11 @@ func (t *Teams) followDriver(ctx context.Context, changed func(ifindex int)) err
 // again has every team looked at by a new subscription.
 func (t *Teams) again(team int) {
 	t.mu.Lock()
-	teams := append(slices.Collect(maps.Keys(t.live)), team)
+	defer t.mu.Unlock()
 	clear(t.live)
-	t.mu.Unlock()
-	for _, team := range teams {
-		t.Notice(team)
+	t.ask(team)
+	for team := range t.names {
+		t.ask(team)
 	}
 }
 
@@ -102,25 +100,13 @@ func (t *Teams) hearDriver(ctx context.Context, f *feed, team int, changed func(
 	return group.Wait()
 }
 
-// Watch names the teams whose teamd is to be followed; Run does it. One that
-// has ended is followed again after the next Watch.
-func (t *Teams) Watch(teams []string) {
-	t.mu.Lock()
-	t.wanted = slices.Clone(teams)
-	t.mu.Unlock()
-	select {
-	case t.bell <- struct{}{}:
-	default:
-	}
-}
-
-// unwatched is the teams that are to be followed and are not; from now on they
-// count as followed.
+// unwatched is the teams whose teamd is to be followed and is not; from now on
+// they count as followed.
 func (t *Teams) unwatched() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var teams []string
-	for _, team := range t.wanted {
+	for _, team := range t.names {
 		if !t.watched[team] {
 			t.watched[team] = true
 			teams = append(teams, team)

@@ -81,12 +81,23 @@ func (t *Teams) Known(team int) bool {
 	return t.live[team] != nil
 }
 
-// Notice has a team looked at, of which there is news by other ways. It does
-// not block.
-func (t *Teams) Notice(team int) {
-	if t.Known(team) {
-		return
+// Notice has a team followed of which there is news by other ways: its ports, and
+// its teamd, which may be another one now. It does not block.
+func (t *Teams) Notice(index int, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names[index] = name
+	if t.live[index] == nil {
+		t.ask(index)
 	}
+	select {
+	case t.bell <- struct{}{}:
+	default:
+	}
+}
+
+// ask has Run ask the driver about a team.
+func (t *Teams) ask(team int) {
 	select {
 	case t.noticed <- team:
 	default: // there is so much news that it will be noticed again
@@ -98,6 +109,7 @@ func (t *Teams) Forget(team int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.live, team)
+	delete(t.names, team)
 }
 
 // feed is the subscription to what the driver tells.

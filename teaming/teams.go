@@ -37,13 +37,13 @@ type Teams struct {
 	o Options
 
 	noticed chan int      // teams to look at, by ifindex
-	bell    chan struct{} // wanted has changed
+	bell    chan struct{} // names has changed, or a teamd
 	heard   chan string   // teams whose teamd came or went on the bus
 
 	mu      sync.Mutex
 	live    map[int]*live   // by ifindex of the team
-	wanted  []string        // teams whose teamd is to be followed
-	watched map[string]bool // those whose teamd is
+	names   map[int]string  // of the teams that were noticed, by ifindex
+	watched map[string]bool // those whose teamd is followed
 }
 
 // New makes Teams; it asks nobody.
@@ -51,7 +51,7 @@ func New(o Options) *Teams {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Teams{o: o, noticed: make(chan int, 64), bell: make(chan struct{}, 1), heard: make(chan string, 64), live: map[int]*live{}, watched: map[string]bool{}}
+	return &Teams{o: o, noticed: make(chan int, 64), bell: make(chan struct{}, 1), heard: make(chan string, 64), live: map[int]*live{}, names: map[int]string{}, watched: map[string]bool{}}
 }
 
 // Version is teamd's: "1.31".

@@ -42,7 +42,7 @@ func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, 
 	}
 	u.MAC = s.Link.MAC.String()
 	m.describePorts(ctx, &u, s.Link)
-	if path := m.Path(s.Link.Index); path.Text != s.Link.Name {
+	if path := m.Path(s.Link.Index); path.Text != s.Link.Name && !path.Unsure {
 		u.Path = path.Text
 	}
 	if isApplied && spec.Ours() {

@@ -14,7 +14,7 @@ import (
 func (m *Manager) drift(ctx context.Context, spec Spec) []string {
 	a, o, _ := m.kept()
 	d := m.declared(ctx, a.Specs)
-	is, err := m.kernel.look(ctx, d.device(spec.Name))
+	is, err := m.kernel.look(ctx, append(d.devicesOf(spec.Under()), d.device(spec.Name))...)
 	if err != nil {
 		return []string{}
 	}

@@ -55,7 +55,6 @@ func (m *Manager) repair(ctx context.Context, a applied, o overrides) error {
 			return errors.Join(append(errs, err)...)
 		}
 	}
-	m.watchTeams(is, full)
 	errs = append(errs, m.doAll(ctx, m.unheld(activations(is, d, o), o)))
 	return errors.Join(errs...)
 }

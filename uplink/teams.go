@@ -51,8 +51,8 @@ func (m *Manager) teamOfKernel(l rtnl.Link) vmnetd.TeamState {
 	return state
 }
 
-// followTeams hears of the team driver, and has a teamd of ours that has ended
-// taken over.
+// followTeams hears of the team driver and of every teamd that ends; one of ours
+// is taken over then.
 func (m *Manager) followTeams(ctx context.Context, changed func(ifindex int)) error {
 	for _, l := range m.o.Links.All() {
 		m.noticeTeam(l)
@@ -70,7 +70,7 @@ func (m *Manager) followTeams(ctx context.Context, changed func(ifindex int)) er
 
 func (m *Manager) noticeTeam(l rtnl.Link) {
 	if l.Kind == kindTeam {
-		m.o.Teams.Notice(l.Index)
+		m.o.Teams.Notice(l.Index, l.Name)
 	}
 }
 
@@ -91,21 +91,11 @@ func (m *Manager) takeOver(ctx context.Context, is, want World, held map[string]
 			continue
 		}
 		taken = true
+		m.noticeTeam(l)
 		m.tell(vmnetd.Event{
 			Time: time.Now(), Event: "repaired", Uplink: name,
 			Text: "teamd of " + name + " had ended and is taken over again, in " + time.Since(began).Round(time.Millisecond).String(),
 		})
 	}
 	return taken, errs
-}
-
-// watchTeams has the teamd of every team of ours followed.
-func (m *Manager) watchTeams(is, want World) {
-	var teams []string
-	for _, name := range want.names() {
-		if want[name].Uplink == vmnetd.UplinkTeam && is.there(name) {
-			teams = append(teams, name)
-		}
-	}
-	m.o.Teams.Watch(teams)
 }

@@ -173,6 +173,16 @@ func (r *rig) there(name string) bool {
 	return err == nil
 }
 
+// macvtaps is index and name of each, and what it stands on.
+func (r *rig) macvtaps() string {
+	r.t.Helper()
+	var all []string
+	for line := range strings.Lines(r.net.Host.Run(r.t, "ip", "-o", "link", "show", "type", "macvtap")) {
+		all = append(all, strings.Join(strings.Fields(line)[:2], " "))
+	}
+	return strings.Join(all, ", ")
+}
+
 // guest is a NIC on the only network, with frames of its own.
 func (r *rig) guest() testkit.FrameGuest {
 	r.t.Helper()
@@ -221,7 +231,7 @@ func TestVMATeamUnderAnAnchorIsAppliedKilledAndTakenOver(t *testing.T) {
 	if !stream.Everybody(testkit.Patience) {
 		t.Fatal("the stream does not reach the guest")
 	}
-	macvtaps := r.net.Host.Run(t, "ip", "-o", "link", "show", "type", "macvtap")
+	macvtaps := r.macvtaps()
 	t.Log(r.must("status"))
 
 	old := r.teamd()
@@ -230,7 +240,7 @@ func TestVMATeamUnderAnAnchorIsAppliedKilledAndTakenOver(t *testing.T) {
 	r.eventually("teamd is taken over", func() bool { pid := r.teamd(); return pid != 0 && pid != old })
 	t.Logf("taken over after %s", time.Since(began))
 	r.eventually("the team is shown as running", func() bool { u := r.uplink(r.team); return u.Team != nil && u.Team.Controller == "running" })
-	if now := r.net.Host.Run(t, "ip", "-o", "link", "show", "type", "macvtap"); now != macvtaps {
+	if now := r.macvtaps(); now != macvtaps {
 		t.Errorf("macvtaps were %s and are %s", macvtaps, now)
 	}
 	if !strings.Contains(r.daemon.Log(), "taken over again") {
@@ -282,7 +292,7 @@ func TestVMATeamBecomesABondUnderRunningGuests(t *testing.T) {
 		t.Fatal("the stream does not reach the guest")
 	}
 	t.Log(r.must("convert", "team2bond", r.team))
-	macvtaps := r.net.Host.Run(t, "ip", "-o", "link", "show", "type", "macvtap")
+	macvtaps := r.macvtaps()
 	stream.Arm()
 	t.Log(r.must("convert", "team2bond", r.team, "--live"))
 	stream.Mark()
@@ -290,7 +300,7 @@ func TestVMATeamBecomesABondUnderRunningGuests(t *testing.T) {
 		t.Fatal("the stream did not come back")
 	}
 	t.Logf("longest gap: %+v", stream.Outages())
-	if now := r.net.Host.Run(t, "ip", "-o", "link", "show", "type", "macvtap"); now != macvtaps {
+	if now := r.macvtaps(); now != macvtaps {
 		t.Errorf("macvtaps were %s and are %s", macvtaps, now)
 	}
 	if r.teamd() != 0 {
@@ -315,9 +325,7 @@ rules:
 	}
 	r.kill()
 	r.eventually("the guard takes it back", func() bool { return !r.there("b0") })
-	if r.master("pa") != "" || !r.net.Host.Link(t, "pa").Up {
-		t.Error("pa is not as it was")
-	}
+	r.eventually("pa is as it was", func() bool { return r.master("pa") == "" && r.net.Host.Link(t, "pa").Up })
 	r.start()
 	r.eventually("the next daemon tells of it", func() bool { return strings.Contains(r.daemon.Log(), "was taken back") })
 	if u := r.uplink("b0"); u.State != vmnetd.StateNotApplied {

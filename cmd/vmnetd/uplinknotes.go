@@ -75,11 +75,11 @@ func micros(us int64) string {
 	return fmt.Sprintf("%.1f s", float64(us)/1e6)
 }
 
-// lastAnnounced is the newest announcement of all.
+// lastAnnounced is the newest announcement of guests.
 func lastAnnounced(uplinks []vmnetd.UplinkState) *vmnetd.Announcement {
 	var last *vmnetd.Announcement
 	for _, u := range uplinks {
-		if n := u.Announced; n != nil && (last == nil || n.At.After(last.At)) {
+		if n := u.Announced; n != nil && n.Of > 0 && (last == nil || n.At.After(last.At)) {
 			last = n
 		}
 	}
