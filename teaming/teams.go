@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
@@ -132,10 +134,30 @@ func (t *Teams) PortAdd(ctx context.Context, team string, p Port) error {
 	return err
 }
 
-// PortRemove takes a device out.
+// forgetting is how long teamd may take to notice that a port has gone.
+const forgetting = time.Second
+
+// PortRemove takes a device out. It returns when teamd has noticed what it did:
+// before that it would take the device out of whatever it was put into next.
 func (t *Teams) PortRemove(ctx context.Context, team, port string) error {
-	_, err := t.call(ctx, team, "PortRemove", port)
-	return err
+	if _, err := t.call(ctx, team, "PortRemove", port); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetting)
+	defer cancel()
+	tick := time.NewTicker(startPace) // it tells of its ports when it is asked, and only then
+	defer tick.Stop()
+	for {
+		s, err := t.State(ctx, team)
+		if err != nil || !slices.ContainsFunc(s.Ports, func(p vmnetd.TeamPort) bool { return p.Name == port }) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s still has %s %v after it took it out", team, vmnetd.Printable(port), forgetting)
+		case <-tick.C:
+		}
+	}
 }
 
 // SetPort gives a port that is in the configuration that it has in c. What is
