@@ -36,7 +36,7 @@ var onlyIn = map[string]struct {
 	packages []string
 	why      string
 }{
-	"github.com/goccy/go-yaml":        {[]string{"config"}, "the rest sees clean types, never YAML"},
+	"github.com/goccy/go-yaml":        {[]string{"config", "internal/hostconf"}, "the rest sees clean types, never YAML"},
 	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "bonding", "uplink"}, "the rest sees links as rtnl.Link"},
 	"github.com/godbus/dbus/v5":       {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
 	"github.com/mdlayher/genetlink":   {[]string{"teaming"}, "the team family is teaming's alone"},

@@ -59,7 +59,9 @@ func (m *Manager) way(ctx context.Context, wanted []Spec, names []string) (way, 
 	w.steps = diff(w.is, w.want)
 	w.plan = planOf(w.is, w.want, w.steps)
 	w.plan.Never = !ever
-	w.plan.Problems = append(append(w.plan.Problems, checks...), m.refused(w)...)
+	mind, boot := m.atBoot(w)
+	w.plan.Mind = append(w.plan.Mind, mind...)
+	w.plan.Problems = append(append(append(w.plan.Problems, checks...), boot...), m.refused(w)...)
 	return w, nil
 }
 
@@ -143,9 +145,6 @@ func (m *Manager) Apply(ctx context.Context, want []Spec, o vmnetd.ApplyOptions)
 	})
 	return done, err
 }
-
-// checkBoot is the name of the check that force passes over.
-const checkBoot = "boot"
 
 // refusal is the first problem as an error; force passes over what only the
 // next boot would make of it.
