@@ -145,7 +145,7 @@ func FuzzFilesNeverPanic(f *testing.F) {
 	f.Add("iface eno1 inet static\naddress 1\n")
 	f.Add("[Match]\nName=!e*\n[Network]\nAddress=1\n")
 	f.Add("network: {ethernets: {eno1: {addresses: [1]}}}")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(_ *testing.T, text string) {
 		for _, read := range []func(file) []entry{netplan, connection, func(x file) []entry { return []entry{network(x)} }} {
 			for _, e := range read(file{"/x", text}) {
 				e.matches("eno1", nicMAC)

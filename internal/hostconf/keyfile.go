@@ -15,44 +15,52 @@ func keyfiles(root string) []entry {
 }
 
 func connection(f file) []entry {
-	var id, kind, device, mac string
+	var p profile
 	families := map[string]*Source{
 		"ipv4": {Tool: NetworkManager, File: f.path, Line: 1, family: "ipv4"},
 		"ipv6": {Tool: NetworkManager, File: f.path, Line: 1, family: "ipv6"},
 	}
 	for _, set := range settings(f.text) {
-		switch set.section + "." + set.key {
-		case "connection.id":
-			id = set.value
-		case "connection.type":
-			kind = set.value
-		case "connection.interface-name":
-			device = set.value
-		case "ethernet.mac-address", "802-3-ethernet.mac-address":
-			mac = set.value
-		}
+		p.take(set)
 		if s := families[set.section]; s != nil {
 			s.keyfile(set)
 		}
 	}
-	matches := func(d, m string) bool {
-		switch {
-		case device != "":
-			return device == d
-		case mac != "":
-			return same(mac, m)
-		}
-		return m != "" && (kind == "ethernet" || kind == "802-3-ethernet") // any NIC
-	}
 	var entries []entry
 	for _, family := range []string{"ipv4", "ipv6"} {
 		s := families[family]
-		s.Name = id
+		s.Name = p.id
 		if family == "ipv4" || len(s.Addresses) > 0 { // ipv4 also tells that the device is held at all
-			entries = append(entries, entry{Source: *s, matches: matches})
+			entries = append(entries, entry{Source: *s, matches: p.matches})
 		}
 	}
 	return entries
+}
+
+// profile is for which device a connection is.
+type profile struct{ id, kind, device, mac string }
+
+func (p *profile) take(set setting) {
+	switch set.section + "." + set.key {
+	case "connection.id":
+		p.id = set.value
+	case "connection.type":
+		p.kind = set.value
+	case "connection.interface-name":
+		p.device = set.value
+	case "ethernet.mac-address", "802-3-ethernet.mac-address":
+		p.mac = set.value
+	}
+}
+
+func (p *profile) matches(device, mac string) bool {
+	switch {
+	case p.device != "":
+		return p.device == device
+	case p.mac != "":
+		return same(p.mac, mac)
+	}
+	return mac != "" && (p.kind == "ethernet" || p.kind == "802-3-ethernet") // any NIC
 }
 
 // keyfile takes address1=192.0.2.17/24,192.0.2.1 and the like.
