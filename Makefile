@@ -11,15 +11,16 @@ GO      ?= go
 PATH    := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 export PATH
 
-tools := packaging/tools
-lint  := bin/golangci-lint
-nfpm  := bin/nfpm
+tools  := packaging/tools
+lint   := bin/golangci-lint
+nfpm   := bin/nfpm
+vmtier := bin/vmtier
 
 ## help: what there is to make (the default)
 .PHONY: help
 help:
 	@echo "make TARGET, where TARGET is"
-	@sed -n 's/^## \([a-z]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^## \([a-z-]*\): /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 ## demo: two real guests, attached and shown, in namespaces of their own (2 min)
 .PHONY: demo
@@ -33,6 +34,17 @@ demo: setup-demo build
 .PHONY: test
 test: setup-test build lint deb
 	VMNETD_REQUIRE=netns $(GO) test -race -count=1 -timeout 20m ./...
+	@$(MAKE) --no-print-directory test-vm
+
+## test-vm: the tests that need bond, team, vlan and bridge, in a VM (6 min)
+.PHONY: test-vm
+test-vm: setup-test $(vmtier)
+	$(vmtier) test
+
+## vm-shell: a shell in that VM, to try things
+.PHONY: vm-shell
+vm-shell: setup-test $(vmtier)
+	@exec $(vmtier) shell
 
 ## bench: attach and detach, measured against the floor and against libvirt
 .PHONY: bench
@@ -71,6 +83,10 @@ clean:
 $(lint): $(tools)/go.mod $(tools)/go.sum
 	@echo "building golangci-lint"
 	@cd $(tools) && $(GO) build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: $(vmtier)
+$(vmtier):
+	@$(GO) build -o $@ ./internal/vmtest/vmtier
 
 $(nfpm): $(tools)/nfpm/go.mod $(tools)/nfpm/go.sum
 	@echo "building nfpm"
