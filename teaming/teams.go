@@ -130,31 +130,38 @@ func (t *Teams) PortAdd(ctx context.Context, team string, p Port) error {
 	if _, err := t.call(ctx, team, "PortConfigUpdate", p.Name, p.JSON()); err != nil {
 		return err
 	}
-	_, err := t.call(ctx, team, "PortAdd", p.Name)
-	return err
+	if _, err := t.call(ctx, team, "PortAdd", p.Name); err != nil {
+		return err
+	}
+	return t.settled(ctx, team, p.Name, true)
 }
 
-// forgetting is how long teamd may take to notice that a port has gone.
-const forgetting = time.Second
-
-// PortRemove takes a device out. It returns when teamd has noticed what it did:
-// before that it would take the device out of whatever it was put into next.
+// PortRemove takes a device out.
 func (t *Teams) PortRemove(ctx context.Context, team, port string) error {
 	if _, err := t.call(ctx, team, "PortRemove", port); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, forgetting)
+	return t.settled(ctx, team, port, false)
+}
+
+// noticing is how long teamd may take to notice what it did to a port.
+const noticing = time.Second
+
+// settled returns when teamd knows that a port is in, or out. Before that it
+// would take a port that it took out, out of whatever that was put into next.
+func (t *Teams) settled(ctx context.Context, team, port string, in bool) error {
+	ctx, cancel := context.WithTimeout(ctx, noticing)
 	defer cancel()
 	tick := time.NewTicker(startPace) // it tells of its ports when it is asked, and only then
 	defer tick.Stop()
 	for {
 		s, err := t.State(ctx, team)
-		if err != nil || !slices.ContainsFunc(s.Ports, func(p vmnetd.TeamPort) bool { return p.Name == port }) {
+		if err != nil || in == slices.ContainsFunc(s.Ports, func(p vmnetd.TeamPort) bool { return p.Name == port }) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s still has %s %v after it took it out", team, vmnetd.Printable(port), forgetting)
+			return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s does not notice within %v what it did to %s", team, noticing, vmnetd.Printable(port))
 		case <-tick.C:
 		}
 	}

@@ -15,7 +15,7 @@ type lastly struct {
 	lines []string
 }
 
-const lastLines = 3
+const lastLines = 5
 
 func (l *lastly) add(line string) {
 	l.mu.Lock()
