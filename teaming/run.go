@@ -211,9 +211,10 @@ func names(args []string, team string) bool {
 }
 
 // hearing is a pair of sockets on which teamd talks to us. Unlike a pipe it
-// does no harm when we die or do not listen: what it says is lost then.
+// does no harm when we die or do not listen: what it says is lost then, without
+// SIGPIPE (net/unix/af_unix.c, unix_dgram_sendmsg) and without waiting.
 func hearing() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}

@@ -212,7 +212,12 @@ func TestVMErrorsKeepTheirClassOverBusAndSocket(t *testing.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				done := make(chan error, 1)
 				go func() { done <- client.Run(ctx) }()
-				t.Cleanup(func() { cancel(); <-done })
+				t.Cleanup(func() {
+					cancel()
+					if err := <-done; err != nil {
+						t.Errorf("the client: %v", err)
+					}
+				})
 				l.Teams = New(Options{Conn: l.ns.Conn(), Bus: client, BusAddress: daemon.Address})
 			}
 			l.start(t, Config{Runner: Runner{Name: ActiveBackup}})
