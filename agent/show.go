@@ -166,6 +166,9 @@ func (a *Agent) Status() vmnetd.Status {
 	a.mu.Lock()
 	s.Accepted = a.cfg.At
 	a.mu.Unlock()
+	_, applied, ever := a.o.Provisioner.Applied()
+	s.Applied, s.Pending = applied, a.o.Provisioner.Waiting()
+	s.Never = !ever && slices.ContainsFunc(a.config().Uplinks, a.neverApplied)
 	s.Problems = append(s.Problems, a.configChecks()...)
 	for _, u := range s.Uplinks {
 		if c := uplinkCheck(u); c.Level != vmnetd.LevelOK {
@@ -218,7 +221,11 @@ func uplinkCheck(u vmnetd.UplinkState) vmnetd.Check {
 	device := cmp.Or(u.Ifname, u.Name)
 	c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "uplink " + u.Name, Text: cmp.Or(u.Problem, device+" is "+u.State)}
 	switch {
-	case u.State != "up":
+	case u.State == vmnetd.StateNotApplied:
+		c.Level, c.Do = vmnetd.LevelWarn, "vmnetd uplink plan"
+	case u.State == vmnetd.StateDegraded:
+		c.Level, c.Do = vmnetd.LevelWarn, "vmnetd uplink show "+u.Name
+	case u.State != vmnetd.StateUp:
 		c.Level, c.Do = vmnetd.LevelFail, "ip link show "+device
 	case u.Problem != "":
 		c.Level, c.Do = vmnetd.LevelWarn, "ip -d link show "+device

@@ -75,6 +75,8 @@ type Provisioner interface {
 	// Applied is the uplinks as last applied and confirmed; ever is false where
 	// nothing ever was.
 	Applied() (specs []uplink.Spec, at time.Time, ever bool)
+	// Waiting is the apply that waits to be confirmed, nil when none does.
+	Waiting() *vmnetd.Applied
 	// Plan compares what is with want.
 	Plan(ctx context.Context, want []uplink.Spec, names []string) (vmnetd.Plan, error)
 	Apply(ctx context.Context, want []uplink.Spec, o vmnetd.ApplyOptions) (vmnetd.Applied, error)

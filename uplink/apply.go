@@ -37,7 +37,7 @@ func (m *Manager) Plan(ctx context.Context, want []Spec, names []string) (vmnetd
 	if err != nil {
 		return vmnetd.Plan{}, err
 	}
-	w.plan.Pending = m.waitingApply()
+	w.plan.Pending = m.Waiting()
 	return w.plan, nil
 }
 
@@ -126,7 +126,7 @@ func (m *Manager) Apply(ctx context.Context, want []Spec, o vmnetd.ApplyOptions)
 		if err := m.settle(ctx); err != nil {
 			return err
 		}
-		if p := m.waitingApply(); p != nil {
+		if p := m.Waiting(); p != nil {
 			return vmnetd.Errorf(vmnetd.ErrBusy, "apply %s waits to be confirmed until %s", p.ID, p.Until.Format(time.TimeOnly)).
 				WithNext("vmnetd uplink confirm, or  vmnetd uplink rollback")
 		}

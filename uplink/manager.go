@@ -243,8 +243,8 @@ func (m *Manager) wait(a *vmnetd.Applied, due time.Duration) {
 	m.wake(m.poke)
 }
 
-// waitingApply is the apply that waits to be confirmed, nil when none does.
-func (m *Manager) waitingApply() *vmnetd.Applied {
+// Waiting is the apply that waits to be confirmed, nil when none does.
+func (m *Manager) Waiting() *vmnetd.Applied {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.pending == nil {

@@ -21,7 +21,7 @@ func (m *Manager) Repair(ctx context.Context) error {
 			m.log.Error("an earlier apply of uplinks", "err", err)
 		}
 		a, o, ever := m.kept()
-		if !ever || m.waitingApply() != nil {
+		if !ever || m.Waiting() != nil {
 			return nil // what waits may be taken back: it is not what is to be
 		}
 		return m.repair(ctx, a, o)

@@ -48,6 +48,9 @@ func (f Provisioner) Path(ifindex int) uplink.Path {
 	return uplink.Path{}
 }
 
+// Waiting implements agent.Provisioner: nothing is ever applied.
+func (Provisioner) Waiting() *vmnetd.Applied { return nil }
+
 // OnEvent implements agent.Provisioner: nothing happens by itself.
 func (Provisioner) OnEvent(func(vmnetd.Event)) {}
 

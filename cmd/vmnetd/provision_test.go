@@ -398,3 +398,103 @@ rules:
 		t.Error("it was taken over")
 	}
 }
+
+func TestVMWhatWasAppliedComesBackAfterARebootAndNothingElse(t *testing.T) {
+	r := newRig(t, anchoredTeam)
+	r.must("uplink", "apply", "--no-confirm")
+	mac := r.net.Host.Link(t, "wan").MAC.String()
+	r.kill()
+	r.endTeamd()
+	r.net.Host.Delete(t, "wan")
+	r.net.Host.Delete(t, r.team)
+	r.configure(strings.ReplaceAll(anchoredTeam, "networks:", "  - {name: br9, bridge: {ports: [pb]}}\nnetworks:")) // edited and never applied
+	r.start()
+	if r.master("pa") != r.team || r.master("pb") != r.team || r.master(r.team) != "wan" || r.there("br9") {
+		t.Errorf("pa in %q, pb in %q, team in %q", r.master("pa"), r.master("pb"), r.master(r.team))
+	}
+	if now := r.net.Host.Link(t, "wan").MAC.String(); now != mac {
+		t.Errorf("the MAC was %s and is %s", mac, now)
+	}
+	// A port that goes and comes is put in again.
+	r.net.Host.Delete(t, "pa")
+	r.eventually("the loss is shown", func() bool { return r.uplink(r.team).State == vmnetd.StateDegraded })
+	testkit.NewVeth(t, r.net.Host, "pa", r.net.Net, "pa-again")
+	r.eventually("pa is put in again", func() bool { return r.there("pa") && r.master("pa") == r.team })
+}
+
+func TestVMAHungTeamdAndABusThatRestartsAreOvercome(t *testing.T) {
+	r := newRig(t, anchoredTeam)
+	r.must("uplink", "apply", "--no-confirm")
+	if err := unix.Kill(r.teamd(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r.net.Host.SetDown(t, "pb") // something to look at the team for
+	r.eventually("it is shown as silent", func() bool {
+		u := r.uplink(r.team)
+		return u.Team.Controller == "silent" && strings.Contains(u.Problem, "does not answer")
+	})
+	if err := unix.Kill(r.teamd(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	r.net.Host.SetUp(t, "pb")
+	r.eventually("it is shown as running", func() bool { u := r.uplink(r.team); return u.Team.Controller == "running" && u.State == vmnetd.StateUp })
+	r.bus.Restart()
+	r.eventually("the daemon is on the bus again", func() bool { _, err := r.try("status"); return err == nil })
+	r.eventually("teamd runs", func() bool { u := r.uplink(r.team); return u.Team.Controller == "running" && u.State == vmnetd.StateUp })
+	if r.master("pa") != r.team || r.master(r.team) != "wan" {
+		t.Error("something was taken apart")
+	}
+}
+
+func TestVMANetworkWithAVLANHasItsDeviceWhileItIsUsed(t *testing.T) {
+	r := newRig(t, `
+uplinks:
+  - {name: b0, bond: {mode: active-backup, miimon: 50, ports: [pa, pb]}}
+networks:
+  - {name: v7, uplinks: [b0], vlan: 7, modes: [bridge]}
+rules:
+  - {vm: "*", networks: [v7]}
+`)
+	r.must("uplink", "apply", "--no-confirm")
+	vlans := func() int {
+		return strings.Count(r.net.Host.Run(t, "ip", "-d", "-o", "link", "show", "type", "vlan"), "vlan protocol 802.1Q id 7")
+	}
+	guest := r.guest()
+	if vlans() != 1 {
+		t.Errorf("%d VLAN devices with a guest", vlans())
+	}
+	sniffer := r.net.Net.Sniff(t, testkit.SwitchSide(r.net.Active(t, "b0")), 0x8100)
+	guest.Speak(t)
+	if f, ok := sniffer.Next(t, testkit.Patience); ok && len(f.Bytes) > 0 {
+		t.Logf("on the wire: % x", f.Bytes[:min(20, len(f.Bytes))])
+	}
+	r.must("detach", "vm0", "--all")
+	r.eventually("the VLAN device goes with the last guest", func() bool { return vlans() == 0 })
+}
+
+func TestVMAnAnchorIsMovedAndPinned(t *testing.T) {
+	r := newRig(t, `
+uplinks:
+  - {name: b0, bond: {mode: active-backup, miimon: 50, ports: [pa]}}
+  - {name: b1, bond: {mode: active-backup, miimon: 50, ports: [pb]}}
+  - {name: wan, anchor: {over: [b0, b1]}}
+networks:
+  - {name: lan, uplinks: [wan], modes: [bridge]}
+rules:
+  - {vm: "*", networks: [lan]}
+`)
+	r.must("uplink", "apply", "--no-confirm")
+	on := func() string { return r.uplink("wan").Bond.ActivePort }
+	r.eventually("it is on its first member", func() bool { return on() == "b0" })
+	r.must("uplink", "move", "wan", "--to", "b1")
+	r.eventually("it is moved", func() bool { return on() == "b1" })
+	r.kill()
+	r.start()
+	r.eventually("it is pinned over a restart", func() bool { u := r.uplink("wan"); return u.Pinned == "b1" && u.Bond.ActivePort == "b1" })
+	r.refused(4, []string{"no member"}, "uplink", "move", "wan", "--to", "b9")
+	r.refused(5, []string{"last"}, "uplink", "drain", "pb", "--uplink", "b1")
+	r.must("uplink", "move", "wan", "--auto")
+	r.eventually("it chooses again", func() bool { return on() == "b0" })
+	r.net.Fail(t, "pa", testkit.SwitchDown)
+	r.eventually("it falls back by carrier", func() bool { return on() == "b1" })
+}
