@@ -54,12 +54,18 @@ func (m *Manager) concerns(ifindex int) bool {
 	return ok && m.names[l.Name]
 }
 
-// remember keeps what concerns says.
-func (m *Manager) remember(is, want World) {
+// remember keeps what concerns says: the devices that are there, and the ports
+// that are declared and may come.
+func (m *Manager) remember(is, want World, d Declared) {
 	known, names := map[int]bool{}, map[string]bool{}
 	for name := range want {
 		if want.ours(name) {
 			known[is[name].Index], names[name] = true, true
+		}
+	}
+	for _, spec := range d.Specs {
+		for _, port := range d.devicesOf(spec.Under()) {
+			names[port] = true
 		}
 	}
 	delete(known, 0)

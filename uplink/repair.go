@@ -35,7 +35,7 @@ func (m *Manager) repair(ctx context.Context, a applied, o overrides) error {
 		return err
 	}
 	full, _ := want(d, is)
-	m.remember(is, full)
+	m.remember(is, full, d)
 	held := heldDevices(d, o, time.Now())
 	taken, errs := m.takeOver(ctx, is, steered(full, d, o), held)
 	if taken {

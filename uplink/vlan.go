@@ -70,11 +70,12 @@ func vlanError(err error, lower rtnl.Link, vlan int) error {
 // stands on it any more.
 func (m *Manager) ReleaseVLAN(ctx context.Context, lower, vlan int) error {
 	l, ok := m.vlanOn(lower, vlan)
-	if !ok || !strings.HasPrefix(l.Alias, vlanMark) || l.Master != 0 || len(m.o.Links.On(l.Index)) > 0 {
+	if !ok || !strings.HasPrefix(l.Alias, vlanMark) || l.Master != 0 || m.declaredVLAN(l.Name) {
 		return nil
 	}
-	if m.declaredVLAN(l.Name) {
-		return nil
+	links, err := m.o.Conn.Links(ctx) // the mirror may not have heard of who left it, or came
+	if err != nil || slices.ContainsFunc(links, func(on rtnl.Link) bool { return on.LowerHere && on.Lower == l.Index }) {
+		return err
 	}
 	now, err := m.o.Conn.LinkByIndex(ctx, l.Index) // indexes come again
 	if errors.Is(err, vmnetd.ErrNotFound) || err == nil && (now.Name != l.Name || now.Alias != l.Alias) {
