@@ -28,6 +28,12 @@ demo: setup-demo build
 	@$(GO) build -o bin/vmnetd-demo ./internal/demo
 	@exec bin/vmnetd-demo -vmnetd bin/vmnetd
 
+## demo-failover: a redundant uplink fails, is killed and exchanged, in a VM (2 min)
+.PHONY: demo-failover
+demo-failover: setup-test build $(vmtier)
+	@$(GO) build -o bin/vmnetd-demo ./internal/demo
+	@exec $(vmtier) run -- $(CURDIR)/bin/vmnetd-demo -vmnetd $(CURDIR)/bin/vmnetd -failover
+
 # -count=1: the tests of the program as a whole build it themselves, which the
 # cache of results does not see.
 ## test: all checks and all tests (15 min on 2 cores)

@@ -98,11 +98,14 @@ func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
 		return
 	}
 	a.followLink(name, len(now.Egress) > 0)
-	if !known || len(now.Egress) == 0 {
+	if len(now.Egress) == 0 {
 		return
 	}
 	why := "recovery " + now.Text
-	if was.Text != "" {
+	switch {
+	case !known: // what happened while no daemon ran, nobody has announced
+		why = "start " + now.Text
+	case was.Text != "":
 		why = fmt.Sprintf("failover %s -> %s", was.Text, now.Text)
 	}
 	a.o.Announcer.Announce(announce.Change{
@@ -156,6 +159,9 @@ func (a *Agent) quiet(r record) {
 }
 
 func (a *Agent) wasAnnounced(name string, done vmnetd.Announcement) {
+	if done.Of == 0 { // nobody was concerned
+		return
+	}
 	a.paths.mu.Lock()
 	a.paths.announced[name] = done
 	a.paths.mu.Unlock()

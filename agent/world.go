@@ -72,8 +72,8 @@ type Uplinks interface {
 // (uplink.Manager implements it). It keeps what was applied, the overrides
 // (drain, hold, move) and the checkpoint of an apply on disk.
 type Provisioner interface {
-	// Applied is the uplinks as last applied and confirmed; ever is false where
-	// nothing ever was.
+	// Applied is the uplinks as last applied, also while that waits to be
+	// confirmed; at is the last confirmation, ever is false where there was none.
 	Applied() (specs []uplink.Spec, at time.Time, ever bool)
 	// Waiting is the apply that waits to be confirmed, nil when none does.
 	Waiting() *vmnetd.Applied

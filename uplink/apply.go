@@ -218,7 +218,7 @@ func (m *Manager) transact(ctx context.Context, w way, o vmnetd.ApplyOptions) (v
 		return vmnetd.Applied{}, m.failed(ctx, c, err)
 	}
 	done.Until = c.Until
-	m.wait(&done, c.Due)
+	m.wait(&done, c)
 	return done, nil
 }
 
@@ -291,7 +291,7 @@ func (m *Manager) commit(ctx context.Context, c checkpoint) error {
 		}
 		o.forget(c.After.Specs, all)
 	})
-	m.wait(nil, 0)
+	m.wait(nil, checkpoint{})
 	return errors.Join(err, m.store.dropCheckpoint())
 }
 
@@ -326,7 +326,7 @@ func (m *Manager) Rollback(ctx context.Context, id string) error {
 			return err
 		}
 		err = m.takeBack(ctx, c)
-		m.wait(nil, 0)
+		m.wait(nil, checkpoint{})
 		return err
 	})
 }

@@ -27,7 +27,8 @@ func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, 
 	if err != nil {
 		return vmnetd.UplinkState{}, err
 	}
-	a, o, _ := m.kept()
+	applied, _, _ := m.Applied()
+	_, o, _ := m.kept()
 	u := vmnetd.UplinkState{
 		Name: spec.Name, Kind: spec.Kind, Ifname: s.Link.Name, Ifindex: s.Link.Index, MTU: s.Link.MTU,
 		State: stateOf(s), Problem: s.Problem, Ports: []string{}, Drift: []string{},
@@ -36,7 +37,7 @@ func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, 
 	if o.held(spec.Name, time.Now()) {
 		u.HeldUntil = o.Held[spec.Name]
 	}
-	isApplied := specNamed(a.Specs, spec.Name)
+	isApplied := specNamed(applied, spec.Name)
 	if !s.Present {
 		return m.absent(u, spec, isApplied), nil
 	}
@@ -46,7 +47,7 @@ func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, 
 		u.Path = path.Text
 	}
 	if isApplied && spec.Ours() {
-		u.Drift = m.drift(ctx, spec)
+		u.Drift = m.drift(ctx, applied, spec)
 	}
 	if u.State == vmnetd.StateUp {
 		if lack := m.lack(spec, u); lack != "" {

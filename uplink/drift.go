@@ -11,9 +11,9 @@ import (
 
 // drift is where an uplink differs from what was applied, a sentence each. It
 // is never put right by itself: uplink apply does.
-func (m *Manager) drift(ctx context.Context, spec Spec) []string {
-	a, o, _ := m.kept()
-	d := m.declared(ctx, a.Specs)
+func (m *Manager) drift(ctx context.Context, applied []Spec, spec Spec) []string {
+	_, o, _ := m.kept()
+	d := m.declared(ctx, applied)
 	is, err := m.kernel.look(ctx, append(d.devicesOf(spec.Under()), d.device(spec.Name))...)
 	if err != nil {
 		return []string{}

@@ -57,6 +57,7 @@ type Manager struct {
 	ever      bool
 	overrides overrides
 	pending   *vmnetd.Applied // an apply that waits
+	trial     []Spec          // what is declared by it
 	due       time.Duration   // when it is taken back, since boot
 	known     map[int]bool    // ifindexes of uplinks and ports, as last looked at
 	names     map[string]bool // of their devices
@@ -103,10 +104,13 @@ func (m *Manager) load() error {
 	return nil
 }
 
-// Applied is the uplinks as last applied and confirmed.
+// Applied is the uplinks as last applied: confirmed, or waiting for that.
 func (m *Manager) Applied() (specs []Spec, at time.Time, ever bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.pending != nil {
+		return slices.Clone(m.trial), m.applied.At, m.ever
+	}
 	return slices.Clone(m.applied.Specs), m.applied.At, m.ever
 }
 
@@ -194,19 +198,19 @@ func (m *Manager) settle(ctx context.Context) error {
 	c, err := m.store.loadCheckpoint()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		m.wait(nil, 0)
+		m.wait(nil, checkpoint{})
 		return nil
 	case err != nil:
 		return err
 	case m.store.settled(c):
-		m.wait(nil, 0)
+		m.wait(nil, checkpoint{})
 		return m.store.dropCheckpoint()
 	case c.Boot != m.boot:
-		m.wait(nil, 0)
+		m.wait(nil, checkpoint{})
 		m.tellUndone(undone{ID: c.ID, At: time.Now(), Why: "the machine was started anew before anybody confirmed it"})
 		return m.store.dropCheckpoint()
 	case !c.due(sinceBoot()):
-		m.wait(&vmnetd.Applied{ID: c.ID, At: c.At, Until: c.Until, Changed: true}, c.Due)
+		m.wait(&vmnetd.Applied{ID: c.ID, At: c.At, Until: c.Until, Changed: true}, c)
 		return nil
 	}
 	why := "nobody confirmed it in time"
@@ -214,7 +218,7 @@ func (m *Manager) settle(ctx context.Context) error {
 		why = "vmnetd was killed in the middle of it"
 	}
 	err = m.takeBackAndTell(ctx, c, why)
-	m.wait(nil, 0)
+	m.wait(nil, checkpoint{})
 	m.hear()
 	return err
 }
@@ -236,9 +240,9 @@ func (m *Manager) tellUndone(u undone) {
 }
 
 // wait sets or ends the apply that waits, and Run's timer with it.
-func (m *Manager) wait(a *vmnetd.Applied, due time.Duration) {
+func (m *Manager) wait(a *vmnetd.Applied, c checkpoint) {
 	m.mu.Lock()
-	m.pending, m.due = a, due
+	m.pending, m.due, m.trial = a, c.Due, c.After.Specs
 	m.mu.Unlock()
 	m.wake(m.poke)
 }

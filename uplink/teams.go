@@ -13,13 +13,13 @@ import (
 // teamState is a team as its teamd tells it; of one that does not answer, what
 // the kernel knows.
 func (m *Manager) teamState(ctx context.Context, l rtnl.Link) vmnetd.TeamState {
-	a, _, _ := m.kept()
+	applied, _, _ := m.Applied()
 	state, err := m.o.Teams.State(ctx, l.Name)
 	if err != nil {
 		state = m.teamOfKernel(l)
 		state.Controller = controller(err)
 	}
-	state.Ours = isTeam(a.Specs, l.Name)
+	state.Ours = isTeam(applied, l.Name)
 	for i, p := range state.Ports {
 		_, _, state.Ports[i].QueueID = m.o.Teams.Port(l.Index, m.indexOf(p.Name))
 	}

@@ -74,15 +74,12 @@ func (m *Manager) ReleaseVLAN(ctx context.Context, lower, vlan int) error {
 		return nil
 	}
 	links, err := m.o.Conn.Links(ctx) // the mirror may not have heard of who left it, or came
-	if err != nil || slices.ContainsFunc(links, func(on rtnl.Link) bool { return on.LowerHere && on.Lower == l.Index }) {
+	if err != nil || slices.ContainsFunc(links, func(now rtnl.Link) bool { return now.LowerHere && now.Lower == l.Index }) {
 		return err
 	}
-	now, err := m.o.Conn.LinkByIndex(ctx, l.Index) // indexes come again
-	if errors.Is(err, vmnetd.ErrNotFound) || err == nil && (now.Name != l.Name || now.Alias != l.Alias) {
-		return nil
-	}
-	if err != nil {
-		return err
+	same := func(now rtnl.Link) bool { return now.Index == l.Index && now.Name == l.Name && now.Alias == l.Alias }
+	if !slices.ContainsFunc(links, same) {
+		return nil // it has gone, and indexes come again
 	}
 	return m.o.Conn.Delete(ctx, l.Index)
 }

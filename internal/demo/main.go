@@ -23,12 +23,13 @@ const cleanLimit = 20 * time.Second
 
 func main() {
 	program := flag.String("vmnetd", "bin/vmnetd", "the `PROGRAM` to show")
+	failover := flag.Bool("failover", false, "show a redundant uplink; needs a kernel with bond and team")
 	flag.Parse()
-	os.Exit(run(*program))
+	os.Exit(run(*program, *failover))
 }
 
 // run returns the exit code.
-func run(program string) int {
+func run(program string, failover bool) int {
 	// Further signals change nothing: everything is being ended already. SIGPIPE is
 	// what `make demo | head` ends with.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
@@ -37,7 +38,7 @@ func run(program string) int {
 	defer cancel()
 
 	show := newReport(os.Stdout)
-	err := perform(limited, show, program)
+	err := perform(limited, show, program, failover)
 	if ctx.Err() != nil {
 		fmt.Println("interrupted; nothing is left behind")
 		return vmnetd.ExitInterrupted
@@ -54,7 +55,7 @@ func run(program string) int {
 }
 
 // perform builds the stage, plays, and takes the stage down again.
-func perform(ctx context.Context, show *report, program string) (err error) {
+func perform(ctx context.Context, show *report, program string, failover bool) (err error) {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("only root can make network namespaces; type: sudo make demo")
 	}
@@ -65,6 +66,9 @@ func perform(ctx context.Context, show *report, program string) (err error) {
 	s := newScope()
 	defer s.close(cleanLimit)
 	defer s.recoverFatal(&err)
+	if failover {
+		return playFailover(ctx, s, show, program)
+	}
 	st := buildStage(ctx, s, show, program)
 	return play(ctx, show, st)
 }
