@@ -52,9 +52,9 @@ test-vm: setup-test $(vmtier)
 vm-shell: setup-test $(vmtier)
 	@exec $(vmtier) shell
 
-## bench: attach and detach, measured against the floor and against libvirt
+## bench: attach, detach and failover, measured; against the floor and libvirt
 .PHONY: bench
-bench: setup-bench build
+bench: setup-bench build $(vmtier)
 	$(GO) build -o bin/vmnetd-bench ./internal/bench
 	exec bin/vmnetd-bench -vmnetd bin/vmnetd
 

@@ -23,6 +23,8 @@ type options struct {
 	idle    time.Duration
 	many    int // the largest number of attachments
 	libvirt bool
+	vmtier  string // runs the failovers in a VM; empty to leave them out
+	section bool   // measure failovers here, and nothing else
 }
 
 func main() {
@@ -33,6 +35,8 @@ func main() {
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the idle daemon is watched; 0 to leave it out")
 	flag.IntVar(&o.many, "many", 1000, "attachments of the largest scale; 0 to leave scale out")
 	flag.BoolVar(&o.libvirt, "libvirt", true, "measure libvirt too")
+	flag.StringVar(&o.vmtier, "vmtier", "bin/vmtier", "the `PROGRAM` that runs the failovers in a VM; empty to leave them out")
+	flag.BoolVar(&o.section, "failover", false, "measure failovers alone, on this kernel, and print that section")
 	flag.Parse()
 	os.Exit(run(o))
 }
@@ -51,7 +55,7 @@ func run(o options) int {
 		return 1
 	}
 	fmt.Println(page)
-	if o.out == "" {
+	if o.out == "" || o.section {
 		return 0
 	}
 	if err := os.WriteFile(o.out, []byte(page), 0o644); err != nil {
@@ -72,10 +76,19 @@ func perform(ctx context.Context, o options) (page string, err error) {
 	s := newScope(ctx)
 	defer s.close()
 	defer s.recoverFatal(&err)
+	if o.section {
+		s.tmp = os.TempDir() // the VM's disk cannot be written to
+		return failoverSection(s, o.program), ctx.Err()
+	}
 	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
 	r.pairs = compare(ctx, s, o)
 	if o.many > 0 || o.idle > 0 {
 		r.idle, r.scales = crowd(ctx, s, o)
+	}
+	if o.vmtier != "" {
+		if r.failover, err = inVM(ctx, o); err != nil {
+			return "", err
+		}
 	}
 	var b bytes.Buffer
 	r.write(&b)

@@ -24,6 +24,8 @@ type result struct {
 	pairs   []pair
 	idle    []idle
 	scales  []scale
+
+	failover string // a section of the page
 }
 
 // write makes the page.
@@ -50,6 +52,10 @@ func (r result) write(w io.Writer) {
 	r.writeMethod(p)
 	r.writeScales(p)
 	r.writeIdle(p)
+	if r.failover != "" {
+		p.line("")
+		p.line("%s", strings.TrimSpace(r.failover))
+	}
 }
 
 // why is where an attach through the daemon spends what the floor does not. It

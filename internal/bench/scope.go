@@ -12,9 +12,10 @@ import (
 type scope struct {
 	ctx      context.Context
 	cleanups []func()
+	tmp      string // where temporary directories are
 }
 
-func newScope(ctx context.Context) *scope { return &scope{ctx: ctx} }
+func newScope(ctx context.Context) *scope { return &scope{ctx: ctx, tmp: "/var/tmp"} }
 
 // fatal is what Fatalf panics with; recoverFatal makes it an error.
 type fatal struct{ text string }
@@ -43,7 +44,7 @@ func (s *scope) must(err error) {
 // in /tmp: the daemon watches the folders above its sockets, and whatever others
 // did there would be counted as its own work at rest.
 func (s *scope) TempDir() string {
-	dir, err := os.MkdirTemp("/var/tmp", "vmnetd-bench-")
+	dir, err := os.MkdirTemp(s.tmp, "vmnetd-bench-")
 	s.must(err)
 	s.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
@@ -69,6 +70,7 @@ func (s *scope) close() {
 // inner is a scope that ends before s does.
 func (s *scope) inner() *scope {
 	in := newScope(s.ctx)
+	in.tmp = s.tmp
 	s.Cleanup(in.close)
 	return in
 }

@@ -73,6 +73,13 @@ rules:
 // Guests is Announcer's.
 func (d *Daemon) Guests(t testkit.TB, s *testkit.Switches, n int) []testkit.FrameGuest {
 	t.Helper()
+	d.start(t, s, config)
+	return d.attach(t, n)
+}
+
+// start runs the daemon on the host of s, and connects to it.
+func (d *Daemon) start(t testkit.TB, s *testkit.Switches, config string) {
+	t.Helper()
 	ctx := context.Background()
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "vmnetd.yaml"), []byte(config), 0o600))
@@ -96,9 +103,14 @@ func (d *Daemon) Guests(t testkit.TB, s *testkit.Switches, n int) []testkit.Fram
 	d.client, err = dbusapi.Dial(ctx)
 	check(t, err)
 	t.Cleanup(func() { _ = d.client.Close() })
+}
+
+// attach gives that many guests a NIC on the only network.
+func (d *Daemon) attach(t testkit.TB, n int) []testkit.FrameGuest {
+	t.Helper()
 	guests := make([]testkit.FrameGuest, n)
 	for i := range guests {
-		attached, set, err := d.client.OpenTap(ctx, vmnetd.Request{
+		attached, set, err := d.client.OpenTap(context.Background(), vmnetd.Request{
 			VM: fmt.Sprintf("vm%d", i), ID: "net0", MAC: testkit.FrameGuestMAC(i).String(), Queues: 1, NoVHost: true,
 		}, 0)
 		check(t, err)
