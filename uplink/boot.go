@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,39 +20,72 @@ func (m *Manager) atBoot(w way) (mind []string, checks []vmnetd.Check) {
 		return nil, nil
 	}
 	for _, name := range w.want.names() {
-		d, top := w.is[name], w.want.top(name)
-		if top == name || d.Kind != kindNIC || w.want[name].Foreign {
-			continue
+		top := w.want.top(name)
+		if top == name || w.is.there(name) && w.is.top(name) == top {
+			continue // nobody's port, or one from before this plan
 		}
-		for _, s := range hostconf.Find(m.o.Root, name, d.own()) {
-			more, check := bootOf(s, name, top, len(hostconf.Find(m.o.Root, top, "")) > 0)
+		named := hostconf.Names(m.o.Root, top, "")
+		for _, s := range hostconf.Find(m.o.Root, name, hardware(w.is[name])) {
+			more, check := bootOf(s, name, target(w.want[top]), named)
 			mind = append(mind, more...)
 			checks = append(checks, check...)
 		}
 	}
 	slices.Sort(mind)
-	return slices.Compact(mind), checks // a connection holds a port by both its address families
+	return slices.Compact(mind), checks // a port may be in several places of one file
+}
+
+// hardware is a NIC's own MAC: what is made has none of its own.
+func hardware(d Device) string {
+	if d.Kind != kindNIC {
+		return ""
+	}
+	return d.own()
+}
+
+// target is a device as the host's tools are told of it.
+func target(d Device) hostconf.Device {
+	options := maps.Clone(d.Options)
+	if d.Kind == kindBond {
+		options = with(options, map[string]string{"mode": d.Mode})
+	}
+	return hostconf.Device{Name: d.Name, Kind: d.Kind, Options: options}
 }
 
 // bootOf is what one place in the host's configuration makes of a port. named
 // says that some place is already about the topmost device.
-func bootOf(s hostconf.Source, port, top string, named bool) (mind []string, checks []vmnetd.Check) {
-	switch {
-	case s.Dynamic:
-		mind = append(mind, fmt.Sprintf("%s has %s ask for an address on %s, which is no use on a port: have it ask on %s", s.Place(), s.Tool, port, top))
-	case len(s.Addresses) > 0 && !named:
+func bootOf(s hostconf.Source, port string, top hostconf.Device, named bool) (mind []string, checks []vmnetd.Check) {
+	switch gives := fmt.Sprintf("%s gives %s to %s", s.Place(), bare(s.Addresses), port); {
+	case len(s.Addresses) == 0:
+	case named:
+		mind = append(mind, strings.Replace(gives, " gives ", " still gives ", 1)+": remove it")
+	default:
 		checks = append(checks, vmnetd.Check{
-			Level: vmnetd.LevelFail, Name: checkBoot,
-			Text: fmt.Sprintf("%s gives %s to %s, so after a reboot this host would have no address", s.Place(), bare(s.Addresses), port),
-			Do:   "change it to\n" + strings.Join(s.Lines(top), "\n"),
+			Level: vmnetd.LevelFail, Name: checkBoot, Text: gives + ", so after a reboot this host would have no address", Do: instead(s, top),
 		})
-	case len(s.Addresses) > 0:
-		mind = append(mind, fmt.Sprintf("%s still gives %s to %s: remove it", s.Place(), bare(s.Addresses), port))
 	}
-	if command := s.LetGo(port); command != "" {
-		mind = append(mind, fmt.Sprintf("%s manages %s (%s); to have it let go:  %s", s.Tool, port, s.File, command))
+	if s.Dynamic {
+		mind = append(mind, fmt.Sprintf("%s has %s ask for an address on %s: it is not moved, and a port gets none; have it ask on %s", s.Place(), s.Tool, port, top.Name))
+	}
+	for _, c := range s.LetGo(port) {
+		mind = append(mind, fmt.Sprintf("%s manages %s (%s); to have it let go, after the apply:  %s", c.Tool, port, s.File, c.Line))
 	}
 	return mind, checks
+}
+
+// instead is what to do so that the topmost device gets the addresses: a line,
+// and below it what to write.
+func instead(s hostconf.Source, top hostconf.Device) string {
+	file, lines := s.Lines(top)
+	do := "change it to"
+	switch file {
+	case "":
+		return fmt.Sprintf("declare an anchor over %s: of a %s %s would make one of its own", top.Name, top.Kind, s.Tool)
+	case s.File:
+	default:
+		do = "write " + file + ", which only root may read"
+	}
+	return do + "\n" + strings.Join(lines, "\n")
 }
 
 // bare is addresses without their prefix lengths.

@@ -2,8 +2,7 @@ package hostconf
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
+	"net"
 	"strings"
 )
 
@@ -13,7 +12,7 @@ const (
 	Networkd       = "systemd-networkd"
 	NetworkManager = "NetworkManager"
 	Netplan        = "netplan"
-	CloudInit      = "cloud-init" // by netplan, and it may write its file again
+	CloudInit      = "cloud-init" // it wrote a file of one of the others, and may write it again
 )
 
 // Source is a place in the host's configuration that is about a device.
@@ -23,9 +22,13 @@ type Source struct {
 	Line      int    // from 1
 	Name      string // of the connection, stanza or definition
 	Addresses []string
-	Gateway   string
-	Dynamic   bool // DHCP or router advertisements give addresses
-	family    string
+	Gateway   string // the first of its gateways
+	Dynamic   bool   // DHCP or router advertisements give addresses
+
+	gateways []string
+	syntax   string // the tool in whose words File is written
+	holder   string // the tool that has the device in hand, "" where none does once it is set up
+	family   string // inet, inet6: of a stanza of interfaces(5)
 }
 
 // Place is FILE:LINE.
@@ -34,15 +37,18 @@ func (s Source) Place() string { return fmt.Sprintf("%s:%d", s.File, s.Line) }
 // readers is what reads each tool's files beneath root.
 var readers = []func(root string) []entry{interfaces, networkd, keyfiles, netplans}
 
-// entry is a Source and which devices it is for.
+// entry is a Source and which devices it is for. mac is "" of a device that is
+// not hardware.
 type entry struct {
 	Source
 	matches func(device, mac string) bool
 	only    bool // of several of a tool that match, the first counts
+	silent  bool // it configures nothing, or only what another entry is the source of
+	cloud   bool // cloud-init wrote the file
 }
 
 // Find is what would configure a device at boot. root is "/", or a folder in
-// which a test has put files; mac is the NIC's own.
+// which a test has put files; mac is a NIC's own, "" for any other device.
 func Find(root, device, mac string) []Source {
 	var found []Source
 	for _, read := range readers {
@@ -50,7 +56,12 @@ func Find(root, device, mac string) []Source {
 			if !e.matches(device, mac) {
 				continue
 			}
-			found = append(found, e.Source)
+			if e.cloud && !cloudOff(root) {
+				e.Tool = CloudInit
+			}
+			if !e.silent {
+				found = append(found, e.Source)
+			}
 			if e.only {
 				break
 			}
@@ -59,63 +70,31 @@ func Find(root, device, mac string) []Source {
 	return found
 }
 
-// LetGo is the command by which the tool lets a device go, "" for one that does
-// nothing after it has set a device up.
-func (s Source) LetGo(device string) string {
-	switch s.Tool {
-	case NetworkManager:
-		return "nmcli device set " + device + " managed no"
-	case Networkd:
-		return "printf '[Match]\\nName=" + device + "\\n[Link]\\nUnmanaged=yes\\n' > /etc/systemd/network/00-" + device + ".network && networkctl reload"
+// Names says whether any of the host's tools has something to say about a
+// device. A place that takes whatever is there (Type=ether) names no device that
+// is not hardware.
+func Names(root, device, mac string) bool { return len(Find(root, device, mac)) > 0 }
+
+func (s *Source) address(a string) {
+	if a != "" {
+		s.Addresses = append(s.Addresses, a)
 	}
-	return ""
 }
 
-// Lines is what to write, in the tool's own words, so that it gives the same to
-// another device.
-func (s Source) Lines(to string) []string {
-	gateway := func(line string) []string {
-		if s.Gateway == "" {
-			return nil
-		}
-		return []string{line + s.Gateway}
+func (s *Source) gateway(via string) {
+	if via == "" {
+		return
 	}
-	switch s.Tool {
-	case Ifupdown:
-		return []string{"auto " + to, "iface " + to + " " + s.family + " static"}
-	case Networkd:
-		return []string{"[Match]", "Name=" + to}
-	case NetworkManager:
-		line := fmt.Sprintf("nmcli connection add type bond ifname %s con-name %s bond.options mode=active-backup,miimon=50 %s.method manual %s.addresses %s", to, to, s.family, s.family, strings.Join(s.Addresses, ","))
-		return []string{strings.Join(append([]string{line}, gateway(s.family+".gateway ")...), " ")}
-	}
-	lines := []string{"network:", "  ethernets:", "    " + to + ":", "      addresses: [" + strings.Join(s.Addresses, ", ") + "]"}
-	if s.Gateway != "" {
-		lines = append(lines, "      routes: [{to: default, via: "+s.Gateway+"}]")
-	}
-	return lines
+	s.gateways = append(s.gateways, via)
+	s.Gateway = s.gateways[0]
 }
 
-// glob is the files that match a pattern beneath root, with their text.
-func glob(root, pattern string) []file {
-	paths, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are ours and good
-	var files []file
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		inside, err := filepath.Rel(root, path)
-		if err != nil {
-			continue
-		}
-		files = append(files, file{path: "/" + inside, text: string(text)})
-	}
-	return files
+// sixth says that an address, with or without its prefix length, is an IPv6 one.
+func sixth(address string) bool { return strings.Contains(address, ":") }
+
+// same compares MACs in any way that people write them.
+func same(a, b string) bool {
+	x, err := net.ParseMAC(a)
+	y, errY := net.ParseMAC(b)
+	return err == nil && errY == nil && x.String() == y.String()
 }
-
-// file is one file as the host sees it.
-type file struct{ path, text string }
-
-// same compares MACs as people write them.
-func same(a, b string) bool { return a != "" && strings.EqualFold(a, b) }

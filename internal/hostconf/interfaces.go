@@ -1,8 +1,10 @@
 package hostconf
 
 import (
+	"net"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -32,11 +34,11 @@ func (p *ifupdown) include(pattern string) {
 var inDirectory = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 func (p *ifupdown) read(f file) {
-	var current *Source
+	var current *stanza
 	end := func() {
 		if current != nil {
-			name := current.Name
-			p.entries = append(p.entries, entry{Source: *current, matches: func(device, _ string) bool { return device == name }})
+			name, _, _ := strings.Cut(current.Name, ":") // eno1:0 is another address of eno1
+			p.entries = append(p.entries, entry{Source: current.end(), cloud: f.clouds(), matches: func(device, _ string) bool { return device == name }})
 		}
 		current = nil
 	}
@@ -44,7 +46,7 @@ func (p *ifupdown) read(f file) {
 		switch words[0] {
 		case "iface":
 			end()
-			current = stanza(f.path, number, words)
+			current = newStanza(f.path, number, words)
 		case "auto", "mapping", "rename", "no-auto-down", "no-scripts":
 			end()
 		case "source":
@@ -111,13 +113,19 @@ func statements(text string) func(yield func(int, []string) bool) {
 	}
 }
 
-// stanza is the head of an iface stanza: iface NAME inet static. What is not of
-// an address family that has addresses, or only inherits, gives none.
-func stanza(path string, line int, words []string) *Source {
+// stanza is one of an interface: iface NAME inet static, and its options.
+type stanza struct {
+	Source
+	netmask string
+}
+
+// newStanza is a stanza's head. One that only inherits says nothing of where
+// addresses come from.
+func newStanza(path string, line int, words []string) *stanza {
 	if len(words) < 2 {
 		return nil
 	}
-	s := &Source{Tool: Ifupdown, File: path, Line: line, Name: words[1], family: "inet"}
+	s := &stanza{Source: Source{Tool: Ifupdown, File: path, Line: line, Name: words[1], syntax: Ifupdown, family: "inet"}}
 	if len(words) >= 4 {
 		s.family = words[2]
 		s.Dynamic = words[3] == "dhcp" || words[3] == "auto"
@@ -125,11 +133,29 @@ func stanza(path string, line int, words []string) *Source {
 	return s
 }
 
-func (s *Source) option(key, value string) {
+func (s *stanza) option(key, value string) {
 	switch key {
 	case "address":
-		s.Addresses = append(s.Addresses, value)
+		s.address(value)
+	case "netmask":
+		s.netmask = value
 	case "gateway":
-		s.Gateway = value
+		s.gateway(value)
 	}
+}
+
+// end is the whole stanza; a netmask belongs to an address that has no prefix
+// length.
+func (s *stanza) end() Source {
+	bits := s.netmask
+	if mask := net.ParseIP(s.netmask).To4(); mask != nil {
+		ones, _ := net.IPMask(mask).Size()
+		bits = strconv.Itoa(ones)
+	}
+	for i, a := range s.Addresses {
+		if bits != "" && !strings.Contains(a, "/") {
+			s.Addresses[i] = a + "/" + bits
+		}
+	}
+	return s.Source
 }

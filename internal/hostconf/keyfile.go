@@ -1,44 +1,45 @@
 package hostconf
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
-// keyfiles reads NetworkManager's connections (nm-settings-keyfile(5)): one
-// Source for each address family of a connection.
+// keyfiles reads NetworkManager's connections (nm-settings-keyfile(5)). Those
+// that netplan wrote have their source in netplan's own file.
 func keyfiles(root string) []entry {
+	left := unmanaged(root)
 	var entries []entry
-	for _, folder := range []string{"etc", "run", "usr/lib"} {
-		for _, f := range glob(root, folder+"/NetworkManager/system-connections/*.nmconnection") {
-			entries = append(entries, connection(f)...)
+	for _, f := range layered(root, "*.nmconnection", "etc/NetworkManager/system-connections", "run/NetworkManager/system-connections", "usr/lib/NetworkManager/system-connections") {
+		if strings.HasPrefix(filepath.Base(f.path), "netplan-") {
+			continue
 		}
+		e := connection(f)
+		matches := e.matches
+		e.matches = func(device, mac string) bool { return matches(device, mac) && !left.take(device, mac) }
+		entries = append(entries, e)
 	}
 	return entries
 }
 
-func connection(f file) []entry {
+func connection(f file) entry {
 	var p profile
-	families := map[string]*Source{
-		"ipv4": {Tool: NetworkManager, File: f.path, Line: 1, family: "ipv4"},
-		"ipv6": {Tool: NetworkManager, File: f.path, Line: 1, family: "ipv6"},
-	}
+	s := Source{Tool: NetworkManager, File: f.path, Line: 1, syntax: NetworkManager, holder: NetworkManager}
 	for _, set := range settings(f.text) {
 		p.take(set)
-		if s := families[set.section]; s != nil {
+		if set.section == "ipv4" || set.section == "ipv6" {
 			s.keyfile(set)
 		}
 	}
-	var entries []entry
-	for _, family := range []string{"ipv4", "ipv6"} {
-		s := families[family]
-		s.Name = p.id
-		if family == "ipv4" || len(s.Addresses) > 0 { // ipv4 also tells that the device is held at all
-			entries = append(entries, entry{Source: *s, matches: p.matches})
-		}
-	}
-	return entries
+	s.Name = p.id
+	return entry{Source: s, matches: p.matches, cloud: f.clouds()}
 }
 
 // profile is for which device a connection is.
-type profile struct{ id, kind, device, mac string }
+type profile struct {
+	id, kind, device, mac string
+	asleep                bool // it is for somebody who asks for it, not for boot
+}
 
 func (p *profile) take(set setting) {
 	switch set.section + "." + set.key {
@@ -48,6 +49,8 @@ func (p *profile) take(set setting) {
 		p.kind = set.value
 	case "connection.interface-name":
 		p.device = set.value
+	case "connection.autoconnect":
+		p.asleep = !truth(set.value)
 	case "ethernet.mac-address", "802-3-ethernet.mac-address":
 		p.mac = set.value
 	}
@@ -55,6 +58,8 @@ func (p *profile) take(set setting) {
 
 func (p *profile) matches(device, mac string) bool {
 	switch {
+	case p.asleep:
+		return false
 	case p.device != "":
 		return p.device == device
 	case p.mac != "":
@@ -67,16 +72,16 @@ func (p *profile) matches(device, mac string) bool {
 func (s *Source) keyfile(set setting) {
 	switch {
 	case set.key == "method":
-		s.Dynamic = set.value == "auto" || set.value == "dhcp"
+		s.Dynamic = s.Dynamic || set.value == "auto" || set.value == "dhcp"
 	case set.key == "gateway":
-		s.Gateway = set.value
+		s.gateway(set.value)
 	case strings.HasPrefix(set.key, "address") && !strings.HasPrefix(set.key, "address-"):
 		for i, part := range strings.FieldsFunc(set.value, func(r rune) bool { return r == ',' || r == ';' }) {
-			if i > 0 && !strings.Contains(part, "/") {
-				s.Gateway = part
+			if part = strings.TrimSpace(part); i > 0 && !strings.Contains(part, "/") {
+				s.gateway(part)
 				continue
 			}
-			s.Addresses = append(s.Addresses, part)
+			s.address(part)
 		}
 		if s.Line == 1 {
 			s.Line = set.line

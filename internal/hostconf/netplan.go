@@ -1,42 +1,22 @@
 package hostconf
 
 import (
-	"path/filepath"
+	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 )
-
-// definition is what of a netplan definition gives addresses
-// (netplan.readthedocs.io, YAML configuration).
-type definition struct {
-	Match struct {
-		Name string `yaml:"name"`
-		MAC  string `yaml:"macaddress"`
-	} `yaml:"match"`
-	SetName   string `yaml:"set-name"`
-	DHCP4     bool   `yaml:"dhcp4"`
-	DHCP6     bool   `yaml:"dhcp6"`
-	AcceptRA  *bool  `yaml:"accept-ra"`
-	Addresses []any  `yaml:"addresses"` // a text, or a map of one with options
-	Gateway4  string `yaml:"gateway4"`
-	Gateway6  string `yaml:"gateway6"`
-	Routes    []struct {
-		To  string `yaml:"to"`
-		Via string `yaml:"via"`
-	} `yaml:"routes"`
-}
 
 // kinds of netplan in which devices are defined.
 var kinds = []string{"ethernets", "bonds", "bridges", "vlans", "tunnels", "dummy-devices", "virtual-ethernets"}
 
 func netplans(root string) []entry {
 	var entries []entry
-	for _, folder := range []string{"lib", "etc", "run"} {
-		for _, f := range glob(root, folder+"/netplan/*.yaml") {
-			entries = append(entries, netplan(f)...)
-		}
+	for _, f := range layered(root, "*.yaml", "run/netplan", "etc/netplan", "lib/netplan") {
+		entries = append(entries, netplan(f)...)
 	}
 	return entries
 }
@@ -48,66 +28,81 @@ func netplan(f file) []entry {
 	if yaml.Unmarshal([]byte(f.text), &doc) != nil {
 		return nil
 	}
-	tool := Netplan
-	if strings.Contains(filepath.Base(f.path), "cloud-init") {
-		tool = CloudInit
-	}
 	var entries []entry
 	for _, kind := range kinds {
-		devices, _ := doc.Network[kind].(map[string]any)
-		for id, raw := range devices {
-			d, ok := defined(raw)
+		defined, _ := doc.Network[kind].(map[string]any)
+		for _, id := range slices.Sorted(maps.Keys(defined)) {
+			d, ok := defined[id].(map[string]any)
 			if !ok {
 				continue
 			}
-			s := Source{Tool: tool, File: f.path, Line: lineOf(f.text, id), Name: id, Dynamic: d.DHCP4 || d.DHCP6, family: "inet"}
+			s := Source{Tool: Netplan, File: f.path, Line: lineOf(f.text, id), Name: id, syntax: Netplan}
+			if text(d["renderer"]) == NetworkManager || d["renderer"] == nil && text(doc.Network["renderer"]) == NetworkManager {
+				s.holder = NetworkManager // it takes a NIC without a definition for one of its own
+			}
 			s.netplan(d)
-			entries = append(entries, entry{Source: s, matches: func(device, mac string) bool { return d.is(id, device, mac) }})
+			entries = append(entries, entry{Source: s, cloud: f.clouds(), matches: func(device, mac string) bool { return isFor(d, id, device, mac) }})
 		}
 	}
 	return entries
 }
 
-func defined(raw any) (d definition, ok bool) {
-	text, err := yaml.Marshal(raw)
-	if err != nil {
-		return d, false
-	}
-	return d, yaml.Unmarshal(text, &d) == nil
-}
-
-func (d definition) is(id, device, mac string) bool {
-	switch {
-	case d.SetName != "" && d.SetName == device:
+// isFor says that a definition is for a device (netplan's YAML configuration,
+// match and set-name).
+func isFor(d map[string]any, id, device, mac string) bool {
+	if name := text(d["set-name"]); name != "" && name == device {
 		return true
-	case d.Match.MAC != "":
-		return same(d.Match.MAC, mac)
-	case d.Match.Name != "":
-		return named(d.Match.Name, device)
 	}
-	return id == device
+	match, ok := d["match"].(map[string]any)
+	switch {
+	case !ok:
+		return id == device
+	case len(match) == 0:
+		return mac != "" // every NIC
+	case match["macaddress"] != nil && !same(text(match["macaddress"]), mac):
+		return false
+	case match["name"] != nil:
+		return d["set-name"] == nil && named(text(match["name"]), device) // a name that it has no more
+	}
+	return match["macaddress"] != nil
 }
 
-func (s *Source) netplan(d definition) {
-	for _, a := range d.Addresses {
-		switch a := a.(type) {
-		case string:
-			s.Addresses = append(s.Addresses, a)
-		case map[string]any:
-			for address := range a {
-				s.Addresses = append(s.Addresses, address)
+// netplan takes what of a definition gives addresses.
+func (s *Source) netplan(d map[string]any) {
+	for _, key := range []string{"dhcp4", "dhcp6", "accept-ra"} {
+		s.Dynamic = s.Dynamic || truth(text(d[key]))
+	}
+	for _, a := range list(d["addresses"]) {
+		if options, ok := a.(map[string]any); ok {
+			for _, address := range slices.Sorted(maps.Keys(options)) {
+				s.address(address)
 			}
+			continue
+		}
+		s.address(text(a))
+	}
+	s.gateway(text(d["gateway4"]))
+	s.gateway(text(d["gateway6"]))
+	for _, r := range list(d["routes"]) {
+		if route, ok := r.(map[string]any); ok && route["to"] != nil && everywhere(text(route["to"])) {
+			s.gateway(text(route["via"]))
 		}
 	}
-	s.Gateway = d.Gateway4
-	if s.Gateway == "" {
-		s.Gateway = d.Gateway6
+}
+
+// text is a scalar as it is written: netplan reads YAML 1.1, in which no and off
+// are false, and here they are words.
+func text(v any) string {
+	switch v.(type) {
+	case nil, map[string]any, []any:
+		return ""
 	}
-	for _, r := range d.Routes {
-		if s.Gateway == "" && (r.To == "default" || r.To == "0.0.0.0/0" || r.To == "::/0") {
-			s.Gateway = r.Via
-		}
-	}
+	return fmt.Sprint(v)
+}
+
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
 }
 
 // lineOf is the line on which a definition begins.
