@@ -27,6 +27,7 @@ type rig struct {
 	bus    *testkit.Bus
 	dir    string
 	daemon *testkit.Daemon
+	text   string // of the configuration
 	letGo  func() // ends the guest's hold on its queues
 	team   string // name of a team: /run/teamd is of all namespaces
 }
@@ -51,6 +52,7 @@ func newRig(t *testing.T, config string) *rig {
 func (r *rig) configure(text string) {
 	r.t.Helper()
 	text = strings.ReplaceAll(text, "TEAM", r.team)
+	r.text = text
 	if err := os.WriteFile(filepath.Join(r.dir, "vmnetd.yaml"), []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
