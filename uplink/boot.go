@@ -2,7 +2,6 @@ package uplink
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -45,23 +44,21 @@ func hardware(d Device) string {
 
 // target is a device as the host's tools are told of it.
 func target(d Device) hostconf.Device {
-	options := maps.Clone(d.Options)
-	if d.Kind == kindBond {
-		options = with(options, map[string]string{"mode": d.Mode})
-	}
-	return hostconf.Device{Name: d.Name, Kind: d.Kind, Options: options}
+	return hostconf.Device{Name: d.Name, Kind: d.Kind, Options: with(d.Options, map[string]string{"mode": d.Mode})}
 }
 
 // bootOf is what one place in the host's configuration makes of a port. named
 // says that some place is already about the topmost device.
 func bootOf(s hostconf.Source, port string, top hostconf.Device, named bool) (mind []string, checks []vmnetd.Check) {
-	switch gives := fmt.Sprintf("%s gives %s to %s", s.Place(), bare(s.Addresses), port); {
+	switch {
 	case len(s.Addresses) == 0:
 	case named:
-		mind = append(mind, strings.Replace(gives, " gives ", " still gives ", 1)+": remove it")
+		mind = append(mind, fmt.Sprintf("%s still gives %s to %s: remove it", s.Place(), bare(s.Addresses), port))
 	default:
 		checks = append(checks, vmnetd.Check{
-			Level: vmnetd.LevelFail, Name: checkBoot, Text: gives + ", so after a reboot this host would have no address", Do: instead(s, top),
+			Level: vmnetd.LevelFail, Name: checkBoot,
+			Text: fmt.Sprintf("%s gives %s to %s, so after a reboot this host would have no address", s.Place(), bare(s.Addresses), port),
+			Do:   instead(s, top),
 		})
 	}
 	if s.Dynamic {

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // file is one file as the host sees it.
@@ -60,6 +59,3 @@ func layered(root, pattern string, folders ...string) []file {
 	}
 	return files
 }
-
-// blank says that a file says nothing.
-func (f file) blank() bool { return strings.TrimSpace(f.text) == "" }

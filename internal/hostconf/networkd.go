@@ -37,8 +37,7 @@ func network(f file) entry {
 		}
 	}
 	e.defaultRoutes(route)
-	none := f.blank()
-	e.matches = func(device, mac string) bool { return !none && matchAll(match, device, mac) }
+	e.matches = func(device, mac string) bool { return matchAll(match, device, mac) }
 	return e
 }
 
@@ -88,9 +87,9 @@ func everywhere(to string) bool {
 
 // matchAll says that every condition holds. One that only the device itself
 // could answer (Driver=, Path=) is passed over beside others, and does not hold
-// alone. Without any condition every NIC is meant.
+// alone. networkd ignores a file without any.
 func matchAll(match []setting, device, mac string) bool {
-	judged := len(match) == 0 && mac != ""
+	judged := false
 	for _, m := range match {
 		holds, known := judge(m, device, mac)
 		if known && !holds {
