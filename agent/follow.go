@@ -152,6 +152,19 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	}
 }
 
+// Refresh implements API.
+func (a *Agent) Refresh(ctx context.Context) {
+	a.mu.Lock()
+	quiet := false
+	for _, u := range a.uplinks {
+		quiet = quiet || u.Bond != nil || u.Team != nil
+	}
+	a.mu.Unlock()
+	if quiet {
+		a.refreshUplinks(ctx)
+	}
+}
+
 // squeezed says that a device was pulled down by its uplink, which has room for
 // more now (drivers/net/macvlan.c, macvlan_device_event): both may have happened
 // before anybody looked at the uplink.

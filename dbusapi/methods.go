@@ -128,7 +128,10 @@ func explain(ctx context.Context, c *call) ([]any, error) {
 
 func list(_ context.Context, c *call) ([]any, error) { return array(c.s.api.List(c.text(0)), nil) }
 
-func uplinks(_ context.Context, c *call) ([]any, error) { return array(c.s.api.Uplinks(), nil) }
+func uplinks(ctx context.Context, c *call) ([]any, error) {
+	c.s.api.Refresh(ctx)
+	return array(c.s.api.Uplinks(), nil)
+}
 
 func vms(_ context.Context, c *call) ([]any, error) { return array(c.s.api.VMs(), nil) }
 
@@ -138,7 +141,8 @@ func events(_ context.Context, c *call) ([]any, error) {
 	return array(c.s.api.Events(sinceMicro(arg[uint64](c, 0))), nil)
 }
 
-func status(_ context.Context, c *call) ([]any, error) {
+func status(ctx context.Context, c *call) ([]any, error) {
+	c.s.api.Refresh(ctx)
 	return jsonAnswer(c.s.api.Status(), nil)
 }
 

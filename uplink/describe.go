@@ -86,7 +86,7 @@ func (m *Manager) describePorts(ctx context.Context, u *vmnetd.UplinkState, l rt
 	}
 	switch l.Kind {
 	case kindBond:
-		state := bonding.Status(l, ports, m.procBond(l.Name), m.nameOf)
+		state := bonding.Status(l, m.asked(ctx, ports), m.procBond(l.Name), m.nameOf)
 		u.Bond = &state
 	case kindTeam:
 		ctx, cancel := context.WithTimeout(ctx, askTeamd)
@@ -102,6 +102,18 @@ func (m *Manager) describePorts(ctx context.Context, u *vmnetd.UplinkState, l rt
 
 func (m *Manager) portsOf(index int) []rtnl.Link {
 	return filter(m.o.Links.All(), func(l rtnl.Link) bool { return l.Master == index })
+}
+
+// asked is links as the kernel has them now: it tells nobody when the MII status
+// or LACP state of a port changes.
+func (m *Manager) asked(ctx context.Context, links []rtnl.Link) []rtnl.Link {
+	var now []rtnl.Link
+	for _, l := range links {
+		if fresh, err := m.o.Conn.LinkByIndex(ctx, l.Index); err == nil {
+			now = append(now, fresh)
+		}
+	}
+	return now
 }
 
 func (m *Manager) nameOf(index int) string {

@@ -1,8 +1,11 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
+	"net"
 
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/teaming"
@@ -10,12 +13,12 @@ import (
 
 // The steps that are teamd's.
 
-// startTeam makes a team by starting its teamd.
+// startTeam makes a team by starting its teamd. It is always told a MAC: without
+// one it takes no port that was somebody's when it first saw it (libteam,
+// ifinfo.c, update_hwaddr: it never learns the port's own).
 func (k *kernel) startTeam(ctx context.Context, s Step) error {
 	c := *s.Team
-	if c.HWAddr == "" {
-		c.HWAddr = s.MAC
-	}
+	c.HWAddr = cmp.Or(c.HWAddr, s.MAC, someMAC())
 	if err := k.teams.Start(ctx, s.Device, c, false); err != nil {
 		return err
 	}
@@ -42,7 +45,16 @@ func (k *kernel) restartTeam(ctx context.Context, l rtnl.Link, s Step) error {
 	if err != nil {
 		return err
 	}
+	c.HWAddr = cmp.Or(c.HWAddr, l.MAC.String())
 	return k.teams.Restart(ctx, l.Name, c)
+}
+
+// someMAC is a locally administered one: what the kernel gives a device, too.
+func someMAC() string {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	mac[0] = mac[0]&^1 | 2
+	return mac.String()
 }
 
 // teamWithPorts is a configuration with the ports that are in now, and no
