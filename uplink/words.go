@@ -255,6 +255,7 @@ func (w *writer) identity(d Device) string {
 		for _, port := range w.want.ports(d.Name) {
 			if p := w.is[port]; p.own() == d.MAC && p.Kind == kindNIC {
 				mac += fmt.Sprintf(" (%s's own, kept from now on)", port)
+				break
 			}
 		}
 		words = append(words, mac)

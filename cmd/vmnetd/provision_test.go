@@ -500,3 +500,38 @@ rules:
 	r.net.Fail(t, "pa", testkit.SwitchDown)
 	r.eventually("it falls back by carrier", func() bool { return on() == "b1" })
 }
+
+func TestVMABondBecomesATeamUnderRunningGuests(t *testing.T) {
+	r := newRig(t, `
+uplinks:
+  - {name: b0, bond: {mode: active-backup, miimon: 50, ports: [pa, pb]}}
+  - {name: wan, anchor: {over: [b0]}}
+networks:
+  - {name: lan, uplinks: [wan], modes: [bridge]}
+rules:
+  - {vm: "*", networks: [lan]}
+`)
+	r.must("uplink", "apply", "--no-confirm")
+	guest := r.guest()
+	guest.Speak(t)
+	stream := testkit.StartStream(t, r.net.Peer, "peer0", []testkit.FrameGuest{guest}, 10*time.Millisecond)
+	defer stream.Stop()
+	if !stream.Everybody(testkit.Patience) {
+		t.Fatal("the stream does not reach the guest")
+	}
+	macvtaps := r.macvtaps()
+	stream.Arm()
+	out := r.must("convert", "bond2team", "b0", "--live")
+	stream.Mark()
+	if !stream.Everybody(testkit.Patience) {
+		t.Fatal("the stream did not come back")
+	}
+	t.Logf("longest gap: %+v\n%s", stream.Outages(), out)
+	for _, u := range []string{"team0", "wan"} {
+		r.eventually(u+" is up", func() bool { return r.uplink(u).State == vmnetd.StateUp })
+	}
+	r.team = "team0" // whose teamd ends with the test
+	if now := r.macvtaps(); now != macvtaps || r.there("b0") {
+		t.Errorf("macvtaps were %s and are %s", macvtaps, now)
+	}
+}
