@@ -527,10 +527,10 @@ rules:
 		t.Fatal("the stream did not come back")
 	}
 	t.Logf("longest gap: %+v\n%s", stream.Outages(), out)
-	for _, u := range []string{"team0", "wan"} {
+	for _, u := range []string{"b0t", "wan"} {
 		r.eventually(u+" is up", func() bool { return r.uplink(u).State == vmnetd.StateUp })
 	}
-	r.team = "team0" // whose teamd ends with the test
+	r.team = "b0t" // whose teamd ends with the test
 	if now := r.macvtaps(); now != macvtaps || r.there("b0") {
 		t.Errorf("macvtaps were %s and are %s", macvtaps, now)
 	}
