@@ -205,6 +205,19 @@ func (r *rig) guest() testkit.FrameGuest {
 	return testkit.FrameGuest{MAC: testkit.FrameGuestMAC(0), FD: set.Queues[0]}
 }
 
+// silentGuest has a guest hear a frame every 10 ms, and never speak again.
+func (r *rig) silentGuest() *testkit.Stream {
+	r.t.Helper()
+	guest := r.guest()
+	guest.Speak(r.t)
+	stream := testkit.StartStream(r.t, r.net.Peer, "peer0", []testkit.FrameGuest{guest}, 10*time.Millisecond)
+	r.t.Cleanup(stream.Stop)
+	if !stream.Everybody(testkit.Patience) {
+		r.t.Fatal("the stream does not reach the guest")
+	}
+	return stream
+}
+
 const anchoredTeam = `
 uplinks:
   - name: TEAM
@@ -229,13 +242,7 @@ func TestVMATeamUnderAnAnchorIsAppliedKilledAndTakenOver(t *testing.T) {
 	if out := r.must("uplink", "plan"); !strings.Contains(out, "othing") {
 		t.Errorf("left to do after the apply:\n%s", out)
 	}
-	guest := r.guest()
-	guest.Speak(t)
-	stream := testkit.StartStream(t, r.net.Peer, "peer0", []testkit.FrameGuest{guest}, 10*time.Millisecond)
-	defer stream.Stop()
-	if !stream.Everybody(testkit.Patience) {
-		t.Fatal("the stream does not reach the guest")
-	}
+	stream := r.silentGuest()
 	macvtaps := r.macvtaps()
 	t.Log(r.must("status"))
 
@@ -289,13 +296,7 @@ rules:
 func TestVMATeamBecomesABondUnderRunningGuests(t *testing.T) {
 	r := newRig(t, twoWays)
 	r.must("uplink", "apply", "--no-confirm")
-	guest := r.guest()
-	guest.Speak(t)
-	stream := testkit.StartStream(t, r.net.Peer, "peer0", []testkit.FrameGuest{guest}, 10*time.Millisecond)
-	defer stream.Stop()
-	if !stream.Everybody(testkit.Patience) {
-		t.Fatal("the stream does not reach the guest")
-	}
+	stream := r.silentGuest()
 	t.Log(r.must("convert", "team2bond", r.team))
 	macvtaps := r.macvtaps()
 	stream.Arm()
@@ -512,13 +513,7 @@ rules:
   - {vm: "*", networks: [lan]}
 `)
 	r.must("uplink", "apply", "--no-confirm")
-	guest := r.guest()
-	guest.Speak(t)
-	stream := testkit.StartStream(t, r.net.Peer, "peer0", []testkit.FrameGuest{guest}, 10*time.Millisecond)
-	defer stream.Stop()
-	if !stream.Everybody(testkit.Patience) {
-		t.Fatal("the stream does not reach the guest")
-	}
+	stream := r.silentGuest()
 	macvtaps := r.macvtaps()
 	stream.Arm()
 	out := r.must("convert", "bond2team", "b0", "--live")
