@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -362,5 +363,55 @@ func TestVMATeamdOutlivesWhoStartedIt(t *testing.T) {
 	s, err := l.State(t.Context(), l.team)
 	if err != nil || !slices.ContainsFunc(s.Ports, func(p vmnetd.TeamPort) bool { return p.Name == "p0" }) {
 		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+// TestVMTheDocumentationsExamplesRunAsTheyAreWritten is for what Debian's package
+// has in its documentation; where a machine leaves that out, nothing is shown.
+func TestVMTheDocumentationsExamplesRunAsTheyAreWritten(t *testing.T) {
+	testkit.Require(t, "vm")
+	files, err := filepath.Glob("/usr/share/doc/libteam-utils/examples/*.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d examples", len(files))
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := Parse(text)
+			if strings.Contains(string(text), "tipc") {
+				if !errors.Is(err, vmnetd.ErrInvalid) && len(c.Check()) == 0 {
+					t.Error("tipc needs a cluster's own network, and is taken")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if problems := c.Check(); len(problems) > 0 {
+				t.Errorf("%+v", problems)
+			}
+			l := newLab(t)
+			made := c
+			made.Ports = nil
+			l.start(t, made)
+			for _, p := range c.Ports {
+				testkit.NewVeth(t, l.ns, p.Name, l.out, "far-"+p.Name)
+				l.ns.SetDown(t, p.Name)
+				l.add(t, p)
+			}
+			l.is(t, c)
+			// Its own words, by its own tool.
+			again, _, err := Parse([]byte(l.ns.Run(t, "teamdctl", l.team, "config", "dump", "actual")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := Diff(again, c); len(diff) > 0 {
+				t.Errorf("by teamdctl: %+v", diff)
+			}
+		})
 	}
 }

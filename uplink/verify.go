@@ -11,28 +11,30 @@ import (
 )
 
 const (
-	// settleTime is how long links, LACP and a probed address may take after an
-	// apply. A switch port that is learned anew forwards after a moment; LACP
-	// with the slow rate agrees within its first, fast exchange.
+	// settleTime is how long links and a probed address may take after an apply:
+	// a switch port that is learned anew forwards after a moment. lacpTime is
+	// how much longer two ends may take to agree: they wait two seconds before
+	// they choose an aggregator (802.1AX 6.4.9), and switches take their time.
 	settleTime = 8 * time.Second
+	lacpTime   = 4 * time.Second
 	settlePace = 100 * time.Millisecond
 )
 
 // verify looks whether the apply has brought what it should: it returns once
 // all is well, or says what still is not after settleTime.
 func (m *Manager) verify(ctx context.Context, w way) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTime+w.listens())
+	ctx, cancel := context.WithTimeout(ctx, settleTime+w.agrees()+w.listens())
 	defer cancel()
 	tick := time.NewTicker(settlePace) // LACP and neighbours have no event that would say so
 	defer tick.Stop()
 	var last error
 	for {
 		now, err := m.kernel.look(ctx)
-		if err == nil {
-			err = missing(w, now)
+		if err == nil { // before carrier, which LACP may be the reason for
+			err = m.partners(ctx, w, now)
 		}
 		if err == nil {
-			err = m.partners(ctx, w, now)
+			err = missing(w, now)
 		}
 		if err == nil {
 			err = m.probes(ctx, w)
@@ -49,6 +51,14 @@ func (m *Manager) verify(ctx context.Context, w way) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// agrees is how much longer it takes where LACP is spoken.
+func (w way) agrees() time.Duration {
+	if slices.ContainsFunc(w.concerned(), speaksLACP) {
+		return lacpTime
+	}
+	return 0
 }
 
 // listens is how long a bridge of the apply has no carrier because of STP: its
@@ -128,7 +138,7 @@ func (w way) carried(device string) bool { return len(w.carriers(device)) > 0 }
 // partners is the first uplink that speaks LACP and has nobody to speak to.
 func (m *Manager) partners(ctx context.Context, w way, now World) error {
 	for _, s := range w.concerned() {
-		if !now[s.Name].Carrier || !speaksLACP(s) {
+		if !speaksLACP(s) || !now.there(s.Name) || !w.carried(s.Name) {
 			continue
 		}
 		found, err := m.partner(ctx, s)

@@ -4,12 +4,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 const lacpBondConfig = `
 uplinks:
-  - {name: lag0, bond: {mode: 802.3ad, miimon: 50, lacp_rate: fast, ports: [pa, pb]}}
+  - {name: lag0, bond: {mode: 802.3ad, miimon: 50, lacp_rate: fast, min_links: 2, ports: [pa, pb]}}
 networks:
   - {name: lan, uplinks: [lag0], modes: [bridge]}
 rules:
@@ -44,8 +45,9 @@ func TestVMLACPNeedsAPartnerAndShowsIt(t *testing.T) {
 	r.eventually("both ports send", func() bool {
 		return strings.Count(r.must("bond", "state", "lag0"), "distributing") == 4 // actor and partner of each
 	})
+	r.onePortAndNobody("lag0", vmnetd.StateNoCarrier) // min_links
 	// The same as a team.
-	r.configure(strings.Replace(lacpBondConfig, "{name: lag0, bond: {mode: 802.3ad, miimon: 50, lacp_rate: fast, ports: [pa, pb]}}",
+	r.configure(strings.Replace(lacpBondConfig, "{name: lag0, bond: {mode: 802.3ad, miimon: 50, lacp_rate: fast, min_links: 2, ports: [pa, pb]}}",
 		"{name: TEAM, team: {runner: {name: lacp, fast_rate: true}, ports: [pa, pb]}}", 1))
 	r.configure(strings.ReplaceAll(r.text, "uplinks: [lag0]", "uplinks: ["+r.team+"]"))
 	r.must("reload")
@@ -57,7 +59,25 @@ func TestVMLACPNeedsAPartnerAndShowsIt(t *testing.T) {
 	if out := r.must("team", "state", r.team); !strings.Contains(out, partner) || !strings.Contains(out, "current") {
 		t.Errorf("team state:\n%s", out)
 	}
+	r.onePortAndNobody(r.team, vmnetd.StateDegraded)
 	if r.there("lag0") {
 		t.Error("what is declared no more is still there")
 	}
+}
+
+// onePortAndNobody takes one port of the partner away, with which the uplink has
+// that state, and then the partner, and gives both back.
+func (r *rig) onePortAndNobody(name, state string) {
+	r.t.Helper()
+	up := func() bool { return r.uplink(name).State == vmnetd.StateUp }
+	r.eventually(name+" is up", up)
+	side := testkit.SwitchSide(testkit.PortA)
+	r.net.Net.SetDown(r.t, side)
+	r.eventually(name+" is "+state+" with one port of two", func() bool { return r.uplink(name).State == state })
+	r.net.Net.SetUp(r.t, side)
+	r.eventually(name+" is up again", up)
+	r.net.Net.SetDown(r.t, "lag")
+	r.eventually(name+" misses its partner", func() bool { return r.uplink(name).State != vmnetd.StateUp })
+	r.net.Net.SetUp(r.t, "lag")
+	r.eventually(name+" is up with its partner", up)
 }
