@@ -9,15 +9,16 @@ import (
 )
 
 // Create is the attributes (IFLA_INFO_DATA) of a new bond, the mode among them.
-// Options that name a port are left out: they are set once the ports are in.
+// Options that name a port are left out: they are set once the ports are in; and
+// those that are 0 in a new bond and cannot be told so without miimon.
 func Create(c Config) ([]rtnl.Attr, error) {
 	options := maps.Clone(c.Options)
 	if options == nil {
 		options = map[string]string{}
 	}
 	options["mode"] = c.Mode
-	for name := range options {
-		if o, ok := find(table, name); ok && o.Late {
+	for name, value := range options {
+		if o, ok := find(table, name); ok && o.Late || value == "0" && slices.Contains(beforeMIIMon, name) {
 			delete(options, name)
 		}
 	}
@@ -121,6 +122,11 @@ func Diff(is, want map[string]string) []Change {
 // DiffPort is Diff for the options of a port.
 func DiffPort(is, want map[string]string) []Change { return diff(portTable, is, want) }
 
+// beforeMIIMon is what is set to 0 before miimon is changed: while arp_interval is
+// set, miimon takes its place, and the delays cannot be set without miimon
+// (drivers/net/bonding/bond_options.c, _bond_option_delay_set: EPERM).
+var beforeMIIMon = []string{"arp_interval", "updelay", "downdelay", "peer_notif_delay"}
+
 func diff(rows []Option, is, want map[string]string) []Change {
 	var first, rest []Change
 	for _, o := range rows {
@@ -130,7 +136,7 @@ func diff(rows []Option, is, want map[string]string) []Change {
 		}
 		o, _ = find(rows, o.Name)
 		c := Change{Option: o.Name, From: is[o.Name], To: to, Need: o.Need}
-		if o.Name == "arp_interval" && to == "0" && c.From != "" { // while it is set, miimon would take its place
+		if to == "0" && c.From != "" && slices.Contains(beforeMIIMon, o.Name) {
 			first = append(first, c)
 			continue
 		}

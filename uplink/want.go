@@ -125,6 +125,9 @@ func (m *wanter) configure(s Spec, dev *Device) {
 		if v.Protocol == "" {
 			v.Protocol = "802.1Q"
 		}
+		if dev.Lower != v.Over {
+			dev.MTU = 0 // what it had was of another lower device
+		}
 		dev.VLAN, dev.Lower = &v, v.Over
 	case vmnetd.UplinkBridge:
 		dev.Options = with(dev.Options, bridgeOptions(s.Bridge))
