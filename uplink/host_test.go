@@ -4,16 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -37,7 +33,7 @@ func newHost(t *testing.T, nics ...string) *host {
 	t.Helper()
 	testkit.Require(t, "vm")
 	h := &host{ns: testkit.NewNetns(t), out: testkit.NewNetns(t), lib: t.TempDir()}
-	t.Cleanup(func() { endGuards(t, h.lib) })
+	t.Cleanup(func() { testkit.EndProcesses(t, h.lib) }) // guards
 	for _, nic := range nics {
 		testkit.NewVeth(t, h.ns, nic, h.out, "far-"+nic)
 	}
@@ -55,28 +51,6 @@ func newHost(t *testing.T, nics ...string) *host {
 	run(t, h.watch.Run)
 	h.start(t)
 	return h
-}
-
-// endGuards ends the guards that work with a folder; they may be at their last
-// words when what they were to do is done.
-func endGuards(t *testing.T, lib string) {
-	t.Helper()
-	eventually(t, "no guard is left", func() bool {
-		left := false
-		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, path := range lines {
-			line, err := os.ReadFile(path)
-			pid := 0
-			if err != nil || !strings.Contains(string(line), lib) {
-				continue
-			}
-			if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err == nil {
-				left = true
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-		return !left
-	})
 }
 
 // run runs f until the test ends.

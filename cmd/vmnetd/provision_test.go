@@ -43,6 +43,7 @@ func newRig(t *testing.T, config string) *rig {
 	t.Cleanup(func() {
 		r.kill()
 		r.endTeamd()
+		testkit.EndProcesses(t, r.dir) // guards
 	})
 	r.start()
 	return r
