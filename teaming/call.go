@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -77,61 +79,48 @@ func (t *Teams) overBus(ctx context.Context, team, method string, args []string)
 func (t *Teams) socket(team string) string { return filepath.Join(runDir, team+".sock") }
 
 // ask is call over teamd's socket: one packet there, one back
-// (teamd/teamd_usock.c).
+// (teamd/teamd_usock.c). It goes by the runtime's poller: a read that blocks with
+// SO_RCVTIMEO ends with EINTR at any signal, also with SA_RESTART (signal(7)),
+// and the runtime sends itself some.
 func ask(ctx context.Context, path, method string, args []string) (string, error) {
-	fd, err := dial(path)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(fd)
-	end, _ := ctx.Deadline()
-	left := unix.NsecToTimeval(max(time.Until(end), time.Millisecond).Nanoseconds())
-	if err := errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &left), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &left)); err != nil {
-		return "", err
-	}
-	request := "REQUEST\n" + method + "\n" + strings.Join(append(args, ""), "\n")
-	if err := unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL); err != nil {
-		return "", late(err)
-	}
-	buf := make([]byte, 1<<16)
-	n, err := unix.Read(fd, buf)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", path)
 	switch {
-	case err != nil:
-		return "", late(err)
-	case n == 0:
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
 		return "", fmt.Errorf("%w", ErrGone)
+	case errors.Is(err, unix.EAGAIN): // its queue is full: nobody accepts
+		return "", context.DeadlineExceeded
+	case err != nil:
+		return "", err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 1<<16)
+	n := 0
+	if _, err = conn.Write(request(method, args)); err == nil {
+		n, err = conn.Read(buf)
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE): // it ended while it was asked
+		return "", fmt.Errorf("%w", ErrGone)
+	case err != nil:
+		return "", err
 	}
 	return answer(string(buf[:n]))
 }
 
-func late(err error) error {
-	if errors.Is(err, unix.EAGAIN) {
-		return context.DeadlineExceeded
-	}
-	return err
-}
+// escaped is how an argument is written, which ends with its line
+// (teamd/teamd_usock.c, __strdecode).
+var escaped = strings.NewReplacer("\\", `\\`, "\n", `\n`)
 
-// dial connects to a socket that may be somebody's; nobody behind it is ErrGone.
-func dial(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, err
+func request(method string, args []string) []byte {
+	text := "REQUEST\n" + method + "\n"
+	for _, a := range args {
+		text += escaped.Replace(a) + "\n"
 	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	if err == nil {
-		err = unix.SetNonblock(fd, false)
-	}
-	if err == nil {
-		return fd, nil
-	}
-	unix.Close(fd)
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
-		return -1, fmt.Errorf("%w", ErrGone)
-	case errors.Is(err, unix.EAGAIN): // its queue is full: nobody accepts
-		return -1, context.DeadlineExceeded
-	}
-	return -1, err
+	return []byte(text)
 }
 
 func answer(text string) (string, error) {
@@ -161,6 +150,7 @@ func inWords(err error) error {
 
 var refusals = map[string]error{
 	"NoSuchDev": vmnetd.ErrNotFound, "PathDoesNotExist": vmnetd.ErrNotFound,
+	"ConfigDumpFail":   vmnetd.ErrNotFound, // of a port that is not in (teamd/teamd_config.c, teamd_config_port_dump)
 	"ConfigUpdateFail": vmnetd.ErrInvalid, "InvalidArgs": vmnetd.ErrInvalid,
 	"OpNotSupp": vmnetd.ErrUnsupported,
 }

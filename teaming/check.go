@@ -1,10 +1,12 @@
 package teaming
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -39,6 +41,9 @@ var runners = map[string][]string{
 // portKeys says which keys of a port only some runners have.
 var portKeys = map[string]string{"prio": ActiveBackup, "sticky": ActiveBackup, "lacp_prio": LACP, "lacp_key": LACP}
 
+// byPortConfig is the policy of LACP that goes by prio and sticky, too.
+const byPortConfig = "port_config"
+
 // linkWatches says which keys beside its name each link watch has. There is a
 // fourth, tipc, which needs a cluster's own network.
 var linkWatches = map[string][]string{
@@ -49,7 +54,7 @@ var linkWatches = map[string][]string{
 
 var (
 	hwaddrPolicies = []string{"same_all", "by_active", "only_active"}
-	selectPolicies = []string{"lacp_prio", "lacp_prio_stable", "bandwidth", "count", "port_config"}
+	selectPolicies = []string{"lacp_prio", "lacp_prio_stable", "bandwidth", "count", byPortConfig}
 	hashes         = []string{"eth", "vlan", "ipv4", "ipv6", "ip", "l3", "tcp", "udp", "sctp", "l4"}
 )
 
@@ -88,7 +93,7 @@ func (c Config) Check() []Problem {
 			k.add(key, "port %s is named twice", vmnetd.Printable(p.Name)).Next = "remove one of them"
 		}
 		seen[p.Name] = true
-		k.port(key, p, c.Runner.Name)
+		k.port(key, p, c.Runner)
 	}
 	slices.SortStableFunc(k.problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return k.problems
@@ -138,11 +143,17 @@ func with(key string) []string {
 	return names
 }
 
-func (k *checker) port(key string, p Port, runner string) {
+func (k *checker) port(key string, p Port, r Runner) {
 	for name, given := range map[string]bool{"prio": p.Prio != nil, "sticky": p.Sticky != nil, "lacp_prio": p.LACPPrio != nil, "lacp_key": p.LACPKey != nil} {
-		if only := portKeys[name]; given && only != runner && runners[runner] != nil {
-			k.add(key+"."+name, "%s is for ports of runner %s, not of %s", name, only, runner).Next = "leave it out"
+		only := portKeys[name]
+		counts := only == r.Name || only == ActiveBackup && r.Name == LACP && r.AggSelectPolicy == byPortConfig
+		if given && !counts && runners[r.Name] != nil {
+			k.add(key+"."+name, "%s is for ports of runner %s, not of %s", name, only, r.Name).Next = "leave it out"
 		}
+	}
+	// teamd/teamd_json.c: in the path ports.eno1.7.prio, 7 is a key of eno1.
+	if strings.ContainsAny(p.Name, ".[") && !reflect.DeepEqual(p, Port{Name: p.Name}) {
+		k.add(key, "teamd reads nothing that is written for %s: its name has a dot or a bracket", vmnetd.Printable(p.Name)).Next = "give the device another name, or leave all but the name out"
 	}
 	k.atLeast(key+".queue_id", p.QueueID, 0)
 	k.between(key+".lacp_prio", p.LACPPrio, 0, 65535)
@@ -195,7 +206,10 @@ func (k *checker) hosts(key string, w LinkWatch) {
 }
 
 func (k *checker) mac(key, text string) {
-	if mac, err := net.ParseMAC(text); text != "" && (err != nil || len(mac) != 6 || mac[0]&1 == 1) {
+	mac, err := net.ParseMAC(text)
+	// teamd takes no other way of writing it, and the kernel neither groups nor zeros.
+	bad := err != nil || len(mac) != 6 || mac[0]&1 == 1 || bytes.Equal(mac, make([]byte, 6)) || !strings.EqualFold(mac.String(), text)
+	if text != "" && bad {
 		k.add(key, "%q is no MAC such as 02:00:00:00:00:01", text)
 	}
 }

@@ -66,9 +66,19 @@ func (c Config) effective() map[string]Port {
 }
 
 // rejoins says that a change of a port's configuration is seen by teamd only
-// when the port is put in.
+// when the port is put in: all but its priority.
 func rejoins(is, want Port) bool {
-	return text(is.QueueID) != text(want.QueueID) || !reflect.DeepEqual(is.LinkWatch, want.LinkWatch)
+	return or(is.QueueID, 0) != or(want.QueueID, 0) || or(is.Sticky, false) != or(want.Sticky, false) ||
+		or(is.LACPPrio, 255) != or(want.LACPPrio, 255) || or(is.LACPKey, 0) != or(want.LACPKey, 0) || // teamd/teamd_runner_lacp.c, lacp_port_load_config
+		!reflect.DeepEqual(is.LinkWatch, want.LinkWatch)
+}
+
+// or is what is given, or teamd's default.
+func or[T any](given *T, byDefault T) T {
+	if given == nil {
+		return byDefault
+	}
+	return *given
 }
 
 // burst is what teamd makes of a team without one: activebackup tells once

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
@@ -57,14 +58,46 @@ func (w watches) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (w *watches) UnmarshalJSON(b []byte) error {
+	var err error
 	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
-		return strict(b, (*[]LinkWatch)(w))
+		err = strict(b, (*[]LinkWatch)(w))
+	} else {
+		*w = make(watches, 1)
+		err = strict(b, &(*w)[0])
 	}
-	*w = make(watches, 1)
-	return strict(b, &(*w)[0])
+	if err != nil {
+		return &watchError{in: bytes.Clone(b), err: err}
+	}
+	return nil
+}
+
+// watchError is an error in link watches, whose offset counts from where they
+// begin.
+type watchError struct {
+	in  []byte
+	err error
+}
+
+func (e *watchError) Error() string { return e.err.Error() }
+func (e *watchError) Unwrap() error { return e.err }
+
+var watchKey = regexp.MustCompile(`"link_watch"\s*:\s*`)
+
+// begin is where those link watches are in the whole, 0 when they are not. What
+// is written twice is wrong in the first place already.
+func (e *watchError) begin(whole []byte) int64 {
+	for _, at := range watchKey.FindAllIndex(whole, -1) {
+		if bytes.HasPrefix(whole[at[1]:], e.in) {
+			return int64(at[1])
+		}
+	}
+	return 0
 }
 
 func strict(b []byte, into any) error {
+	if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
+		return err // a Decoder does not see what comes after
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	return d.Decode(into)
@@ -154,6 +187,9 @@ func place(b []byte, err error) error {
 	}
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		offset = wrong.Offset
+	}
+	if watch := (*watchError)(nil); errors.As(err, &watch) && offset > 0 {
+		offset += watch.begin(b)
 	}
 	if offset <= 0 || offset > int64(len(b)) {
 		return err

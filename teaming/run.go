@@ -27,24 +27,64 @@ const (
 	// startLimit is how long a teamd may take until it answers; it takes 10 ms.
 	startLimit = 5 * time.Second
 	startPace  = 2 * time.Millisecond
+
+	// lastWords is how long is listened to a teamd that has ended. What it said
+	// is there by then; only a child of it could go on holding the socket.
+	lastWords = 100 * time.Millisecond
 )
 
 // Start runs a teamd for a team. With over it takes over the device that is
 // there, and whatever ports are in it (teamd -o); otherwise it makes it. It
-// returns once teamd answers; the error says what teamd said last.
+// returns once teamd answers; the error says what teamd said last, and then
+// there is neither a teamd nor a device that was not there before.
+// vmnetd.ErrBusy: a teamd runs for that name, here or in another network
+// namespace.
 //
 // teamd outlives us: it has no pipe to us, and a session or a unit of its own.
 func (t *Teams) Start(ctx context.Context, team string, c Config, over bool) error {
-	if t.pid(team) == 0 {
-		t.sweep(team) // a PID that belongs to another process now would keep teamd from starting
+	if pid := t.pid(team); pid != 0 {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "a teamd runs for %s already, process %d", vmnetd.Printable(team), pid).WithNext("vmnetd team list")
 	}
+	t.sweep(team) // a PID that belongs to another process now would keep teamd from starting
+	_, err := t.o.Conn.LinkByName(ctx, team)
+	makes := !over && errors.Is(err, vmnetd.ErrNotFound)
 	argv := append([]string{program}, t.arguments(ctx, team, c, over)...)
+	err = t.start(ctx, team, argv)
+	if err != nil {
+		err = errors.Join(err, t.clear(context.WithoutCancel(ctx), team, argv, makes))
+	}
+	return err
+}
+
+func (t *Teams) start(ctx context.Context, team string, argv []string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	if t.o.Units != nil {
 		return t.startUnit(ctx, team, argv)
 	}
 	return t.startChild(ctx, team, argv)
+}
+
+// clear removes what a start that failed has left: a teamd that fails by itself
+// leaves nothing, one that was killed leaves its device. If another one came
+// first, that is why ours failed, and all that is there is its.
+func (t *Teams) clear(ctx context.Context, team string, argv []string, device bool) error {
+	if pid := t.pid(team); pid != 0 && !slices.Equal(commandLine(pid)[1:], argv[1:]) {
+		return nil
+	}
+	if err := t.Kill(ctx, team); err != nil || !device {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	l, err := t.o.Conn.LinkByName(ctx, team)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	if err == nil && l.Kind == family {
+		err = t.o.Conn.Delete(ctx, l.Index)
+	}
+	return err
 }
 
 func (t *Teams) arguments(ctx context.Context, team string, c Config, over bool) []string {
@@ -109,7 +149,8 @@ func (t *Teams) startChild(ctx context.Context, team string, argv []string) erro
 	}
 	_ = cmd.Process.Kill()
 	<-ended
-	_ = lines.Close()
+	_ = lines.SetReadDeadline(time.Now().Add(lastWords))
+	<-said.ended
 	return vmnetd.Errorf(vmnetd.ErrFailed, "teamd of %s does not start: %w", team, errors.Join(said.error(), err)).WithNext("vmnetd doctor")
 }
 
@@ -191,12 +232,16 @@ func (t *Teams) pid(team string) int {
 	if err != nil || pid <= 0 {
 		return 0
 	}
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	args := strings.Split(string(line), "\x00")
-	if err != nil || filepath.Base(args[0]) != program || !names(args, team) {
+	if args := commandLine(pid); filepath.Base(args[0]) != program || !names(args, team) {
 		return 0
 	}
 	return pid
+}
+
+// commandLine is the arguments of a process, one that is "" when it has ended.
+func commandLine(pid int) []string {
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 }
 
 // names says whether a teamd is that team's by its arguments; one whose

@@ -40,7 +40,6 @@ type dumpPort struct {
 	} `json:"link_watches"`
 	Runner struct {
 		Prio       int    `json:"prio"`
-		Sticky     bool   `json:"sticky"`
 		State      string `json:"state"`
 		Selected   bool   `json:"selected"`
 		Aggregator struct {
@@ -63,8 +62,8 @@ type lacpdu struct {
 	System string `json:"system"`
 }
 
-// ParseState reads a StateDump. Queues are not in it, whose teamd it is cannot
-// be.
+// ParseState reads a StateDump. Queues are not in it, nor priorities of ports
+// other than LACP's; whose teamd it is cannot be.
 func ParseState(text []byte) (vmnetd.TeamState, error) {
 	var d dump
 	if err := json.Unmarshal(text, &d); err != nil {
@@ -86,7 +85,7 @@ func (d dump) byIndex(a, b string) int {
 
 func (p dumpPort) state(name string, lacp bool) vmnetd.TeamPort {
 	out := vmnetd.TeamPort{
-		Name: name, Link: p.Watches.Up, Speed: p.Link.Speed, Duplex: p.Link.Duplex, Prio: p.Runner.Prio, Sticky: p.Runner.Sticky, QueueID: -1,
+		Name: name, Link: p.Watches.Up, Speed: p.Link.Speed, Duplex: p.Link.Duplex, Prio: p.Runner.Prio, QueueID: -1,
 		Watches: []vmnetd.TeamWatch{}, Actor: []string{}, Partner: []string{},
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.Watches.List)) {

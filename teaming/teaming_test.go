@@ -44,7 +44,7 @@ func whole(runner string, ports ...string) Config {
 
 func TestAConfigurationIsReadBackAsItWasWritten(t *testing.T) {
 	for _, runner := range Runners() {
-		c := whole(runner, "eno1", "eno2.7")
+		c := whole(runner, "eno1", "eno2")
 		c.Ports[0].LinkWatch = []LinkWatch{{Name: "arp_ping", TargetHost: "192.0.2.1", Interval: ptr(100)}, {Name: "nsna_ping", TargetHost: "fe80::1"}}
 		if problems := c.Check(); len(problems) > 0 {
 			t.Errorf("%s: %+v", runner, problems)

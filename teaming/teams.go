@@ -88,6 +88,24 @@ func (t *Teams) ConfigText(ctx context.Context, team string, actual bool) (strin
 
 // State is what teamd says of a team and its ports.
 func (t *Teams) State(ctx context.Context, team string) (vmnetd.TeamState, error) {
+	s, err := t.state(ctx, team)
+	if err != nil || s.LACP != nil {
+		return s, err
+	}
+	c, err := t.Config(ctx, team)
+	if err != nil { // another's, with what is not known here: the rest is true all the same
+		return s, nil //nolint:nilerr // see above
+	}
+	ports := c.effective()
+	for i, p := range s.Ports {
+		s.Ports[i].Prio, s.Ports[i].Sticky = or(ports[p.Name].Prio, 0), or(ports[p.Name].Sticky, false)
+	}
+	return s, nil
+}
+
+// state is what is in its state alone: the priorities of ports are in its
+// configuration, but for LACP's.
+func (t *Teams) state(ctx context.Context, team string) (vmnetd.TeamState, error) {
 	text, err := t.call(ctx, team, "StateDump")
 	if err != nil {
 		return vmnetd.TeamState{}, err
@@ -155,7 +173,7 @@ func (t *Teams) settled(ctx context.Context, team, port string, in bool) error {
 	tick := time.NewTicker(startPace) // it tells of its ports when it is asked, and only then
 	defer tick.Stop()
 	for {
-		s, err := t.State(ctx, team)
+		s, err := t.state(ctx, team)
 		if err != nil || in == slices.ContainsFunc(s.Ports, func(p vmnetd.TeamPort) bool { return p.Name == port }) {
 			return err
 		}
@@ -168,9 +186,14 @@ func (t *Teams) settled(ctx context.Context, team, port string, in bool) error {
 }
 
 // SetPort gives a port that is in the configuration that it has in c. What is
-// read only when a port comes (its link watch, teamd/teamd_link_watch.c, and its
-// queue, teamd_per_port.c) takes it out for a moment.
+// read only when a port comes (its link watch, teamd/teamd_link_watch.c, its
+// queue, teamd_per_port.c, sticky and LACP's own, the runners) takes it out for a
+// moment.
 func (t *Teams) SetPort(ctx context.Context, team string, c Config, port string) error {
+	want, ok := c.effective()[port]
+	if !ok {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no port %s", team, vmnetd.Printable(port))
+	}
 	text, err := t.PortConfig(ctx, team, port)
 	if err != nil {
 		return err
@@ -178,10 +201,6 @@ func (t *Teams) SetPort(ctx context.Context, team string, c Config, port string)
 	is, err := parsePort(port, []byte(text))
 	if err != nil {
 		return err
-	}
-	want, ok := c.effective()[port]
-	if !ok {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no port %s", team, vmnetd.Printable(port))
 	}
 	was := Config{LinkWatch: c.LinkWatch, Ports: []Port{is}}.effective()[port]
 	if err := t.SetPortConfig(ctx, team, port, want.JSON()); err != nil || !rejoins(was, want) {

@@ -11,6 +11,8 @@ import (
 
 // lastly is what a teamd said last, before it ended.
 type lastly struct {
+	ended chan struct{} // nothing more will be heard
+
 	mu    sync.Mutex
 	lines []string
 }
@@ -40,8 +42,9 @@ var noise = map[string]bool{"This program is not intended to be run as root.": t
 
 // hear logs what a teamd says until it ends.
 func (t *Teams) hear(team string, from *os.File) *lastly {
-	said := &lastly{}
+	said := &lastly{ended: make(chan struct{})}
 	go func() {
+		defer close(said.ended)
 		defer from.Close()
 		line, buf := "", make([]byte, 4096)
 		for {
