@@ -241,6 +241,7 @@ type option struct {
 	port    int // ifindex, 0 for the team's own
 	number  int
 	isSet   bool // of a flag
+	text    string
 	removed bool
 }
 
@@ -255,9 +256,11 @@ func (o *option) decode(d *netlink.AttributeDecoder) error {
 			o.removed = true
 		case attrData:
 			o.isSet = true
-			if b := d.Bytes(); len(b) == 4 {
+			b := d.Bytes()
+			if len(b) == 4 {
 				o.number = int(netlinkOrder.Uint32(b))
 			}
+			o.text = strings.TrimRight(string(b), "\x00")
 		}
 	}
 	return d.Err()
@@ -266,9 +269,14 @@ func (o *option) decode(d *netlink.AttributeDecoder) error {
 // set keeps an option; changed is false when it was so before, or means nothing
 // here.
 func (l *live) set(o option) (changed bool) {
-	if o.name == "activeport" {
-		changed = !l.oneActive || l.active != o.number
-		l.oneActive, l.active = true, o.number
+	switch o.name {
+	case "mode":
+		was := l.oneActive
+		l.oneActive = o.text == ActiveBackup
+		return was != l.oneActive
+	case "activeport":
+		changed = l.active != o.number
+		l.active = o.number
 		return changed
 	}
 	before, was := l.ports[o.port]

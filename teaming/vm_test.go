@@ -415,3 +415,19 @@ func TestVMTheDocumentationsExamplesRunAsTheyAreWritten(t *testing.T) {
 		})
 	}
 }
+
+func TestVMATeamOfAnotherModeSendsOnAllItsPorts(t *testing.T) {
+	l := newLab(t)
+	l.follow(t)
+	l.start(t, Config{Runner: Runner{Name: ActiveBackup}})
+	team := l.ns.Link(t, l.team).Index
+	l.Notice(team, l.team)
+	eventually(t, "it is known", func() bool { return l.Known(team) })
+	if err := l.Restart(t.Context(), l.team, Config{Runner: Runner{Name: RoundRobin}}); err != nil {
+		t.Fatal(err)
+	}
+	l.add(t, Port{Name: "p0"})
+	l.add(t, Port{Name: "p1"})
+	p0, p1 := l.ns.Link(t, "p0").Index, l.ns.Link(t, "p1").Index
+	eventually(t, "both send", func() bool { return l.Sends(team, p0) && l.Sends(team, p1) })
+}
