@@ -42,6 +42,21 @@ func TestNewsThatNobodyTakesBlocksNobody(t *testing.T) {
 	}
 }
 
+func TestATeamOfWhichThereWasNewsIsAskedAboutAllTheSame(t *testing.T) {
+	teams := New(Options{})
+	teams.keep(7, []option{{name: "user_linkup", port: 3, isSet: true}})
+	for _, want := range []int{1, 1} { // and once only
+		teams.Notice(7, "team0")
+		if got := len(teams.noticed); got != want {
+			t.Errorf("asked about %d times, want %d", got, want)
+		}
+	}
+	teams.Forget(7)
+	if teams.Notice(7, "team0"); len(teams.noticed) != 2 {
+		t.Error("one that was forgotten is not asked about again")
+	}
+}
+
 // TestVMAFailoverIsFollowedWithin100ms: the best of a few, because the machine
 // may be at something else.
 func TestVMAFailoverIsFollowedWithin100ms(t *testing.T) {

@@ -86,8 +86,9 @@ func (t *Teams) Known(team int) bool {
 func (t *Teams) Notice(index int, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	_, noticed := t.names[index]
 	t.names[index] = name
-	if t.live[index] == nil {
+	if !noticed || t.live[index] == nil { // news of it, which the driver sends of every team, is not all of it
 		t.ask(index)
 	}
 	select {
