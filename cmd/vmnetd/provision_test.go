@@ -83,27 +83,10 @@ func (r *rig) kill() {
 }
 
 // endTeamd ends the team's teamd, whoever started it.
-func (r *rig) endTeamd() {
-	if pid := r.teamd(); pid != 0 {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
-	for _, end := range []string{".pid", ".sock"} {
-		_ = os.Remove("/run/teamd/" + r.team + end)
-	}
-}
+func (r *rig) endTeamd() { testkit.EndTeamd(r.team) }
 
 // teamd is the pid of the team's teamd, 0 when it does not run.
-func (r *rig) teamd() int {
-	b, err := os.ReadFile("/run/teamd/" + r.team + ".pid")
-	pid := 0
-	if err != nil {
-		return 0
-	}
-	if _, err := fmt.Sscan(string(b), &pid); err != nil || unix.Kill(pid, 0) != nil {
-		return 0
-	}
-	return pid
-}
+func (r *rig) teamd() int { return testkit.TeamdPID(r.team) }
 
 // try runs vmnetd as an operator does.
 func (r *rig) try(args ...string) (string, error) {

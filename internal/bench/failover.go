@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/vmnetd/vmnetd/internal/failover"
@@ -20,14 +21,14 @@ const (
 	aimConvert = 100 * time.Millisecond // a team becomes a bond, 20 guests
 )
 
-// inVM has the failovers measured where there is a kernel with bond and team.
-func inVM(ctx context.Context, o options) (section string, err error) {
-	say("failovers, in a VM: some minutes")
+// inVM has that measured which needs a kernel with bond and team.
+func inVM(ctx context.Context, o options) (sections string, err error) {
+	say("provisioning and failovers, in a VM: some minutes")
 	own, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, o.vmtier, "run", "-timeout", "20m", "--", own, "-vmnetd", o.program, "-failover")
+	cmd := exec.CommandContext(ctx, o.vmtier, "run", "-timeout", "20m", "--", own, "-vmnetd", o.program, "-uplinks", "-rounds", strconv.Itoa(o.rounds))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	return string(out), err

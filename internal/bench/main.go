@@ -23,8 +23,8 @@ type options struct {
 	idle    time.Duration
 	many    int // the largest number of attachments
 	libvirt bool
-	vmtier  string // runs the failovers in a VM; empty to leave them out
-	section bool   // measure failovers here, and nothing else
+	vmtier  string // runs what needs bond and team in a VM; empty to leave it out
+	section bool   // measure that here, and nothing else
 }
 
 func main() {
@@ -35,8 +35,8 @@ func main() {
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the idle daemon is watched; 0 to leave it out")
 	flag.IntVar(&o.many, "many", 1000, "attachments of the largest scale; 0 to leave scale out")
 	flag.BoolVar(&o.libvirt, "libvirt", true, "measure libvirt too")
-	flag.StringVar(&o.vmtier, "vmtier", "bin/vmtier", "the `PROGRAM` that runs the failovers in a VM; empty to leave them out")
-	flag.BoolVar(&o.section, "failover", false, "measure failovers alone, on this kernel, and print that section")
+	flag.StringVar(&o.vmtier, "vmtier", "bin/vmtier", "the `PROGRAM` that runs what needs bond and team in a VM; empty to leave it out")
+	flag.BoolVar(&o.section, "uplinks", false, "measure provisioning and failover alone, on this kernel, and print these sections")
 	flag.Parse()
 	os.Exit(run(o))
 }
@@ -78,7 +78,7 @@ func perform(ctx context.Context, o options) (page string, err error) {
 	defer s.recoverFatal(&err)
 	if o.section {
 		s.tmp = os.TempDir() // the VM's disk cannot be written to
-		return failoverSection(s, o.program), ctx.Err()
+		return provisionSection(s, o.program, o.rounds) + "\n" + failoverSection(s, o.program), ctx.Err()
 	}
 	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
 	r.pairs = compare(ctx, s, o)
@@ -86,7 +86,7 @@ func perform(ctx context.Context, o options) (page string, err error) {
 		r.idle, r.scales = crowd(ctx, s, o)
 	}
 	if o.vmtier != "" {
-		if r.failover, err = inVM(ctx, o); err != nil {
+		if r.uplinks, err = inVM(ctx, o); err != nil {
 			return "", err
 		}
 	}

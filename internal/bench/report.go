@@ -25,7 +25,7 @@ type result struct {
 	idle    []idle
 	scales  []scale
 
-	failover string // a section of the page
+	uplinks string // sections of the page
 }
 
 // write makes the page.
@@ -52,9 +52,9 @@ func (r result) write(w io.Writer) {
 	r.writeMethod(p)
 	r.writeScales(p)
 	r.writeIdle(p)
-	if r.failover != "" {
+	if r.uplinks != "" {
 		p.line("")
-		p.line("%s", strings.TrimSpace(r.failover))
+		p.line("%s", strings.TrimSpace(r.uplinks))
 	}
 }
 

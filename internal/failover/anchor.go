@@ -2,8 +2,6 @@ package failover
 
 import (
 	"context"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,9 +30,9 @@ func Conversion(t testkit.TB, program string, guests int, interval time.Duration
 	for _, port := range []string{testkit.PortA, testkit.PortB} {
 		s.Host.SetUp(t, port)
 	}
-	d := &Daemon{Program: program}
-	t.Cleanup(endTeamd) // after the daemon, which would take it over again
-	d.start(t, s, anchored)
+	d := &Daemon{}
+	t.Cleanup(func() { testkit.EndTeamd("anchored0") }) // after the daemon, which would take it over again
+	_, d.client = Serve(t, program, s.Host, anchored)
 	ctx := context.Background()
 	_, err := d.client.Apply(ctx, vmnetd.ApplyOptions{NoConfirm: true})
 	check(t, err)
@@ -55,16 +53,6 @@ func Conversion(t testkit.TB, program string, guests int, interval time.Duration
 		t.Fatalf("the stream does not reach every guest after the conversion")
 	}
 	return stream.Outages()
-}
-
-func endTeamd() {
-	text, err := os.ReadFile("/run/teamd/anchored0.pid")
-	if err != nil {
-		return
-	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 0 {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
 }
 
 // Rate is how many frames a second a guest can send, as fast as it can for that

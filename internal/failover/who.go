@@ -73,12 +73,13 @@ rules:
 // Guests is Announcer's.
 func (d *Daemon) Guests(t testkit.TB, s *testkit.Switches, n int) []testkit.FrameGuest {
 	t.Helper()
-	d.start(t, s, config)
+	_, d.client = Serve(t, d.Program, s.Host, config)
 	return d.attach(t, n)
 }
 
-// start runs the daemon on the host of s, and connects to it.
-func (d *Daemon) start(t testkit.TB, s *testkit.Switches, config string) {
+// Serve runs the daemon on a host, with a bus of its own that Dial finds from now
+// on, and connects to it. Both end with t.
+func Serve(t testkit.TB, program string, host *testkit.Netns, config string) (*testkit.Daemon, *dbusapi.Client) {
 	t.Helper()
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -92,7 +93,7 @@ func (d *Daemon) start(t testkit.TB, s *testkit.Switches, config string) {
 			_ = os.Setenv(variable, before)
 		}
 	})
-	daemon, err := testkit.StartDaemon(ctx, testkit.DaemonOptions{Program: d.Program, Dir: dir, Bus: os.Getenv(variable), Netns: s.Host.Do})
+	daemon, err := testkit.StartDaemon(ctx, testkit.DaemonOptions{Program: program, Dir: dir, Bus: os.Getenv(variable), Netns: host.Do})
 	check(t, err)
 	t.Cleanup(func() {
 		daemon.Kill()
@@ -100,9 +101,10 @@ func (d *Daemon) start(t testkit.TB, s *testkit.Switches, config string) {
 			t.Logf("vmnetd said last:\n%s", daemon.Log()[max(0, len(daemon.Log())-1500):])
 		}
 	})
-	d.client, err = dbusapi.Dial(ctx)
+	client, err := dbusapi.Dial(ctx)
 	check(t, err)
-	t.Cleanup(func() { _ = d.client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
+	return daemon, client
 }
 
 // attach gives that many guests a NIC on the only network.
