@@ -76,20 +76,20 @@ func (a *Agent) linksChanged(ctx context.Context, indexes map[int]bool) {
 	}
 }
 
-// mattersToUplinks says whether a link that is no attachment's device is, or may
-// have become, an uplink.
+// mattersToUplinks says whether a link that is no attachment's device is, was, or
+// may have become, an uplink or a port of one.
 func (a *Agent) mattersToUplinks(index int) bool {
-	if index <= 0 {
-		return true
-	}
-	link, ok := a.o.Links.ByIndex(index)
-	if ok {
-		return !strings.HasPrefix(link.Name, vmnetd.IfnamePrefix)
-	}
+	return index <= 0 || a.isInUplink(index) || a.o.Provisioner.Concerns(index, a.specs())
+}
+
+// isInUplink says whether a link was an uplink or a port of one when these were
+// last looked at, or is a port now.
+func (a *Agent) isInUplink(index int) bool {
+	link, _ := a.o.Links.ByIndex(index)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, u := range a.uplinks {
-		if u.Ifindex == index {
+		if u.Ifindex != 0 && (u.Ifindex == index || u.Ifindex == link.Master) || slices.Contains(u.Ports, link.Name) {
 			return true
 		}
 	}
@@ -120,17 +120,10 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	old := a.uplinks
 	a.mu.Unlock()
 	seen := map[string]vmnetd.UplinkState{}
-	var looks sync.WaitGroup
-	var found sync.Mutex
-	for _, spec := range a.specs() { // side by side: one whose controller does not answer holds up no other
-		looks.Go(func() {
-			u := a.lookAtUplink(ctx, spec, old[spec.Name])
-			found.Lock()
-			defer found.Unlock()
-			seen[spec.Name] = u
-		})
+	specs := a.specs()
+	for i, found := range a.o.Provisioner.Describe(ctx, specs) {
+		seen[specs[i].Name] = a.completed(specs[i], found, old[specs[i].Name])
 	}
-	looks.Wait()
 	a.mu.Lock()
 	a.uplinks = seen
 	a.mu.Unlock()
@@ -174,11 +167,11 @@ func (a *Agent) squeezed(r record) bool {
 	return here && ok && r.Phase == vmnetd.Attached && dev.MTU < min(r.MTU, lower.MTU)
 }
 
-// lookAtUplink is the uplink as it is now; one that cannot be asked for is as it
-// was, and looked at again.
-func (a *Agent) lookAtUplink(ctx context.Context, spec uplink.Spec, was vmnetd.UplinkState) vmnetd.UplinkState {
+// completed is an uplink with what the agent knows of it; one that could not be
+// asked for is as it was, and looked at again.
+func (a *Agent) completed(spec uplink.Spec, found uplink.Described, was vmnetd.UplinkState) vmnetd.UplinkState {
 	retry := key{id: spec.Name} // of no VM
-	u, err := a.o.Provisioner.Describe(ctx, spec)
+	u, err := found.State, found.Err
 	if err != nil {
 		a.o.Log.Error("uplink", "uplink", spec.Name, "err", err)
 		a.retries.later(retry, func() { a.wake.set(anyUplink) })

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,7 +102,8 @@ func TestEventsThatCannotBeWrittenAreStillTold(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	attach(t, a, vmnetd.Request{VM: "vm1"})
-	if got := a.Events(time.Time{}); len(got) != 1 || got[0].Event != "attached" {
+	got := slices.DeleteFunc(a.Events(time.Time{}), func(e vmnetd.Event) bool { return e.Event == "failover" }) // the uplink's first look may come last
+	if len(got) != 1 || got[0].Event != "attached" {
 		t.Errorf("on disk: %+v", got)
 	}
 	if err := os.Remove(a.journal.path); err != nil {

@@ -71,6 +71,35 @@ func TestDoctorNamesWhatIsWrongWithTheConfigurationAndTheUplinks(t *testing.T) {
 	}
 }
 
+func TestNewsOfALinkThatIsNoUplinksHasNoUplinkLookedAt(t *testing.T) {
+	w := newWorld()
+	a := fresh(t, w, &scripted{accepted: testConfig(), candidate: testConfig()})
+	if err := a.loadConfig(); err != nil {
+		t.Fatal(err)
+	}
+	w.RemoveUplink("u1")
+	w.AddUplink("docker0", "02:00:00:00:00:77")
+	a.refreshUplinks(t.Context())
+	matters := func(name string) bool {
+		for _, l := range a.o.Links.All() {
+			if l.Name == name {
+				return a.mattersToUplinks(l.Index)
+			}
+		}
+		t.Fatalf("no link %s", name)
+		return false
+	}
+	gone := a.uplinks["u0"].Ifindex
+	w.AddUplink("u1", "02:00:00:00:00:78") // declared, and was not there
+	if matters("docker0") || !matters("u0") || !matters("u1") {
+		t.Errorf("docker0 %v, u0 %v, u1 %v", matters("docker0"), matters("u0"), matters("u1"))
+	}
+	w.RemoveUplink("u0")
+	if !a.mattersToUplinks(gone) || !a.mattersToUplinks(0) || a.mattersToUplinks(1<<20) {
+		t.Error("one that has gone, all of them, or one that never was")
+	}
+}
+
 func TestUplinkThatIsUpAndHasAProblemIsAWarning(t *testing.T) {
 	c := uplinkCheck(vmnetd.UplinkState{Name: "lan", Ifname: "eno1", State: "up", Problem: "eno1 was renamed"})
 	if c.Level != vmnetd.LevelWarn || c.Text != "eno1 was renamed" || c.Do != "ip -d link show eno1" {

@@ -91,9 +91,12 @@ type Provisioner interface {
 	// dead controller of ours, an absent configured port, an uplink down, an
 	// anchor on the wrong member.
 	Repair(ctx context.Context) error
-	// Describe is the uplink with ports, bond and team, overrides and drift; it
-	// may ask teamd and take as long as ctx allows.
-	Describe(ctx context.Context, spec uplink.Spec) (vmnetd.UplinkState, error)
+	// Describe is the uplinks with ports, bond and team, overrides and drift, in
+	// that order; it may ask teamd.
+	Describe(ctx context.Context, specs []uplink.Spec) []uplink.Described
+	// Concerns says whether news of a link can be news of these uplinks, by what
+	// is declared and applied; the agent knows those that were there already.
+	Concerns(ifindex int, specs []uplink.Spec) bool
 	// Path is how frames of a device reach the outside now, from what was last
 	// heard of the kernel: it asks nobody.
 	Path(ifindex int) uplink.Path

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -19,10 +20,32 @@ import (
 // not keep the other uplinks from being described.
 const askTeamd = 2 * time.Second
 
-// Describe is the uplink as it is now, with ports, bond and team, what was said
-// of it by hand, and where it differs from what was applied. One that is
-// somebody else's is read the same way.
-func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, error) {
+// Described is an uplink as it is now, or why that is not known.
+type Described struct {
+	State vmnetd.UplinkState
+	Err   error
+}
+
+// Describe is the uplinks as they are now, in that order, with ports, bond and
+// team, what was said of them by hand, and where they differ from what was applied.
+// One that is somebody else's is read the same way. The host's devices are listed
+// once for all; one whose controller does not answer holds up the answer by two
+// seconds at most.
+func (m *Manager) Describe(ctx context.Context, specs []Spec) []Described {
+	is, err := m.kernel.lookAtLinks(ctx)
+	if err != nil {
+		is = nil // drift is not known then, all the rest is
+	}
+	all := make([]Described, len(specs))
+	var looks sync.WaitGroup
+	for i, spec := range specs {
+		looks.Go(func() { all[i].State, all[i].Err = m.describe(ctx, spec, is) })
+	}
+	looks.Wait()
+	return all
+}
+
+func (m *Manager) describe(ctx context.Context, spec Spec, is World) (vmnetd.UplinkState, error) {
 	s, err := m.o.Finder.State(ctx, spec)
 	if err != nil {
 		return vmnetd.UplinkState{}, err
@@ -46,8 +69,8 @@ func (m *Manager) Describe(ctx context.Context, spec Spec) (vmnetd.UplinkState, 
 	if path := m.Path(s.Link.Index); path.Text != s.Link.Name && !path.Unsure {
 		u.Path = path.Text
 	}
-	if isApplied && spec.Ours() {
-		u.Drift = m.drift(ctx, applied, spec)
+	if isApplied && spec.Ours() && is != nil {
+		u.Drift = m.drift(ctx, applied, spec, is)
 	}
 	if u.State == vmnetd.StateUp {
 		if lack := m.lack(spec, u); lack != "" {

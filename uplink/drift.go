@@ -11,13 +11,11 @@ import (
 
 // drift is where an uplink differs from what was applied, a sentence each. It
 // is never put right by itself: uplink apply does.
-func (m *Manager) drift(ctx context.Context, applied []Spec, spec Spec) []string {
+func (m *Manager) drift(ctx context.Context, applied []Spec, spec Spec, all World) []string {
 	_, o, _ := m.kept()
 	d := m.declared(ctx, applied)
-	is, err := m.kernel.look(ctx, append(d.devicesOf(spec.Under()), d.device(spec.Name))...)
-	if err != nil {
-		return []string{}
-	}
+	is := all.around(append(d.devicesOf(spec.Under()), d.device(spec.Name))...)
+	m.kernel.configs(ctx, is)
 	o = o.clone()
 	o.Temporary = nil // it is drift, by hand
 	full, _ := want(d, is)

@@ -86,6 +86,22 @@ func (f *Finder) find(ctx context.Context, spec Spec) (rtnl.Link, error) {
 	return link, err
 }
 
+// fits says whether a link is or may become the device of a declaration.
+func (f *Finder) fits(spec Spec, l rtnl.Link) bool {
+	f.mu.Lock()
+	b, ok := f.bound[spec.Name]
+	f.mu.Unlock()
+	switch {
+	case ok && b.index == l.Index:
+		return true
+	case spec.MAC != nil:
+		return bytes.Equal(l.PermMAC, spec.MAC) || bytes.Equal(l.MAC, spec.MAC)
+	case spec.Path != "":
+		return idPath(l) == spec.Path
+	}
+	return named(l, deviceName(spec))
+}
+
 func (f *Finder) bind(spec Spec, link rtnl.Link) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -68,6 +68,23 @@ func TestUplinkIsFoundByNameAndMAC(t *testing.T) {
 	}
 }
 
+func TestNewsIsOfAnUplinkWhereItFitsItsDeclarationOrIsWhatItWasFoundAs(t *testing.T) {
+	l := newLab(t)
+	u0, lo := l.ns.Link(t, "u0"), l.ns.Link(t, "lo")
+	specs := []Spec{{Name: "u0"}, {Name: "lan", Device: "u0"}, {Name: "wan", MAC: u0.MAC}}
+	for _, s := range append(specs, Spec{Name: "rack", Path: "pci-0000:ff:1f.7"}) {
+		if fits := l.fits(s, u0); fits != (s.Path == "") || l.fits(s, lo) {
+			t.Errorf("%+v: u0 %v, lo %v", s, fits, l.fits(s, lo))
+		}
+	}
+	l.state(t, specs[0])
+	l.ns.SetDown(t, "u0")
+	l.ns.Set(t, "u0", rtnl.Name("u9"))
+	if renamed := l.ns.Link(t, "u9"); !l.fits(specs[0], renamed) || l.fits(specs[1], renamed) {
+		t.Error("an uplink that was found is not followed, or one that was not is")
+	}
+}
+
 func TestAbsentUplinkIsSaidToBe(t *testing.T) {
 	l := newLab(t)
 	for _, s := range []Spec{{Name: "eth7"}, {Name: "a", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}, {Name: "b", Path: "pci-0000:ff:1f.7"}} {

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,6 +41,16 @@ func (m *Manager) linkChanged(ifindex int) {
 	if ifindex == 0 || m.concerns(ifindex) {
 		m.wake(m.again)
 	}
+}
+
+// Concerns says whether news of a link can be news of these uplinks: it is one that
+// was applied, a port of one, or what is declared.
+func (m *Manager) Concerns(ifindex int, specs []Spec) bool {
+	if m.concerns(ifindex) {
+		return true
+	}
+	l, ok := m.o.Links.ByIndex(ifindex)
+	return ok && slices.ContainsFunc(specs, func(s Spec) bool { return m.o.Finder.fits(s, l) })
 }
 
 // concerns says whether a link can be one that is to be repaired: an uplink or

@@ -14,10 +14,19 @@ import (
 // attachments, and what others made for containers and machines.
 var guestKinds = map[string]bool{"macvlan": true, "macvtap": true, "ipvlan": true, "ipvtap": true}
 
-// look reads the named devices and everything that is under or over them; no
-// names: every device. It fails when devices come and go too fast to see all of
-// them at once: what was not seen would be taken for absent.
+// look reads the named devices and everything that is under or over them, teamd's
+// configurations too; no names: every device.
 func (k *kernel) look(ctx context.Context, names ...string) (World, error) {
+	w, err := k.lookAtLinks(ctx, names...)
+	if err == nil {
+		k.configs(ctx, w)
+	}
+	return w, err
+}
+
+// lookAtLinks asks the kernel alone. It fails when devices come and go too fast to
+// see all of them at once: what was not seen would be taken for absent.
+func (k *kernel) lookAtLinks(ctx context.Context, names ...string) (World, error) {
 	links, err := k.conn.Links(ctx)
 	if err != nil {
 		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot look at the network devices: %w", err).WithNext("try again")
@@ -42,11 +51,7 @@ func (k *kernel) look(ctx context.Context, names ...string) (World, error) {
 	if len(names) > 0 {
 		w = w.around(names...)
 	}
-	if err := k.addresses(ctx, w); err != nil {
-		return nil, err
-	}
-	k.configs(ctx, w)
-	return w, nil
+	return w, k.addresses(ctx, w)
 }
 
 // view is the links of one look.

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
+	"slices"
+	"sync"
 
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/teaming"
@@ -105,24 +107,35 @@ func (k *kernel) activateTeamPort(ctx context.Context, l rtnl.Link, s Step) erro
 	return k.teams.Set(ctx, s.Master, "runner.active_port", l.Name)
 }
 
-// configs adds what teamd says of teams.
+// configs adds what teamd says of teams. All are asked at once: one that does not
+// answer holds up no other.
 func (k *kernel) configs(ctx context.Context, w World) {
-	for name, d := range w {
-		if d.Kind != kindTeam {
-			continue
-		}
-		config, err := k.teams.Config(ctx, name)
-		active := ""
-		if err == nil && config.Runner.Name == teaming.ActiveBackup {
-			active, _ = k.teams.Get(ctx, name, "runner.active_port") // none is ""
-		}
+	teams := slices.DeleteFunc(w.names(), func(name string) bool { return w[name].Kind != kindTeam })
+	asked := make([]Device, len(teams))
+	var asks sync.WaitGroup
+	for i, name := range teams {
+		asks.Go(func() { asked[i] = k.askTeam(ctx, name) })
+	}
+	asks.Wait()
+	for i, name := range teams {
 		w.set(name, func(d *Device) {
-			d.Controller, d.Active = controller(err), active
-			if err == nil {
-				d.Team = &config
-			}
+			d.Controller, d.Active, d.Team = asked[i].Controller, asked[i].Active, asked[i].Team
 		})
 	}
+}
+
+// askTeam is what only teamd knows of a device.
+func (k *kernel) askTeam(ctx context.Context, name string) Device {
+	config, err := k.teams.Config(ctx, name)
+	d := Device{Controller: controller(err)}
+	if err != nil {
+		return d
+	}
+	d.Team = &config
+	if config.Runner.Name == teaming.ActiveBackup {
+		d.Active, _ = k.teams.Get(ctx, name, "runner.active_port") // none is ""
+	}
+	return d
 }
 
 // controller is a teamd in one word, by how it answered.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -20,7 +21,22 @@ type Provisioner struct{ W *World }
 var errNothingOurs = vmnetd.Errorf(vmnetd.ErrUnsupported, "no uplink of this host is ours")
 
 // Describe implements agent.Provisioner.
-func (f Provisioner) Describe(_ context.Context, spec uplink.Spec) (vmnetd.UplinkState, error) {
+func (f Provisioner) Describe(_ context.Context, specs []uplink.Spec) []uplink.Described {
+	all := make([]uplink.Described, len(specs))
+	for i, spec := range specs {
+		all[i].State, all[i].Err = f.describe(spec)
+	}
+	return all
+}
+
+// Concerns implements agent.Provisioner.
+func (f Provisioner) Concerns(ifindex int, specs []uplink.Spec) bool {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	return slices.ContainsFunc(specs, func(s uplink.Spec) bool { return s.Name == f.W.named[ifindex] })
+}
+
+func (f Provisioner) describe(spec uplink.Spec) (vmnetd.UplinkState, error) {
 	s := vmnetd.UplinkState{Name: spec.Name, Kind: spec.Kind, State: vmnetd.StateAbsent, Problem: "no device is named " + spec.Name}
 	err := f.W.do("State", func() error {
 		u := f.W.uplinks[spec.Name]
