@@ -53,11 +53,11 @@ type API interface {
 	// is the device set up.
 	Claim(ctx context.Context, token []byte, owner Owner) (set *queuefd.Set, done func(error) (vmnetd.Attachment, error), err error)
 	List(vm string) []vmnetd.Attachment
-	// Uplinks is the uplinks as they were last looked at; Refresh looks at them
-	// again where kernel and teamd do not tell everything by themselves (link
-	// watches, LACP).
+	// Uplinks is the uplinks as they were last looked at; Refresh looks at one of
+	// them, "" for all, again where kernel and teamd do not tell everything by
+	// themselves (link watches, LACP).
 	Uplinks() []vmnetd.UplinkState
-	Refresh(ctx context.Context)
+	Refresh(ctx context.Context, name string)
 	// VMs names the VMs whose socket is there, and those that have or want a
 	// NIC, by name.
 	VMs() []string

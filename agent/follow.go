@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -116,11 +117,39 @@ const anyUplink = -1
 func (a *Agent) refreshUplinks(ctx context.Context) {
 	a.looking.Lock()
 	defer a.looking.Unlock()
+	specs := a.specs()
+	a.lookAtUplinks(ctx, specs)
+	for _, r := range a.store.of("") {
+		if a.squeezed(r) {
+			a.lookAgain(r.VM)
+		}
+	}
+	a.forgetUplinks(specs)
+}
+
+// forgetUplinks drops those that are declared no more.
+func (a *Agent) forgetUplinks(declared []uplink.Spec) {
+	a.mu.Lock()
+	gone := maps.Clone(a.uplinks)
+	for _, spec := range declared {
+		delete(gone, spec.Name)
+	}
+	a.uplinks = maps.Clone(a.uplinks)
+	maps.DeleteFunc(a.uplinks, func(name string, _ vmnetd.UplinkState) bool { _, is := gone[name]; return is })
+	a.mu.Unlock()
+	for _, was := range gone {
+		a.publish(Change{Uplink: &was, Gone: true})
+	}
+}
+
+// lookAtUplinks looks at these and tells what has changed. Whoever calls it holds
+// looking.
+func (a *Agent) lookAtUplinks(ctx context.Context, specs []uplink.Spec) {
 	a.mu.Lock()
 	old := a.uplinks
 	a.mu.Unlock()
-	seen := map[string]vmnetd.UplinkState{}
-	specs := a.specs()
+	seen := make(map[string]vmnetd.UplinkState, len(specs))
+	maps.Copy(seen, old)
 	for i, found := range a.o.Provisioner.Describe(ctx, specs) {
 		seen[specs[i].Name] = a.completed(specs[i], found, old[specs[i].Name])
 	}
@@ -128,34 +157,31 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	a.uplinks = seen
 	a.mu.Unlock()
 	a.paths.wake.set(anyUplink)
-	for name, now := range seen {
-		if was := old[name]; !reflect.DeepEqual(was, now) {
+	for _, spec := range specs {
+		if was, now := old[spec.Name], seen[spec.Name]; !reflect.DeepEqual(was, now) {
 			a.uplinkChanged(was, now)
-		}
-	}
-	for _, r := range a.store.of("") {
-		if a.squeezed(r) {
-			a.lookAgain(r.VM)
-		}
-	}
-	for name, was := range old {
-		if _, declared := seen[name]; !declared {
-			a.publish(Change{Uplink: &was, Gone: true})
 		}
 	}
 }
 
 // Refresh implements API.
-func (a *Agent) Refresh(ctx context.Context) {
+func (a *Agent) Refresh(ctx context.Context, name string) {
+	specs := slices.DeleteFunc(a.specs(), func(s uplink.Spec) bool { return name != "" && s.Name != name || !a.isQuiet(s.Name) })
+	if len(specs) == 0 {
+		return
+	}
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	a.lookAtUplinks(ctx, specs)
+}
+
+// isQuiet says that not everything about an uplink is told by itself: it has a
+// bond's or a team's state.
+func (a *Agent) isQuiet(name string) bool {
 	a.mu.Lock()
-	quiet := false
-	for _, u := range a.uplinks {
-		quiet = quiet || u.Bond != nil || u.Team != nil
-	}
-	a.mu.Unlock()
-	if quiet {
-		a.refreshUplinks(ctx)
-	}
+	defer a.mu.Unlock()
+	u := a.uplinks[name]
+	return u.Bond != nil || u.Team != nil
 }
 
 // squeezed says that a device was pulled down by its uplink, which has room for

@@ -99,7 +99,20 @@ func (c *Client) List(ctx context.Context, vm string) ([]vmnetd.Attachment, erro
 
 // Uplinks is the state of every declared uplink.
 func (c *Client) Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error) {
-	return callJSON[[]vmnetd.UplinkState](ctx, c, "Uplinks")
+	return callJSON[[]vmnetd.UplinkState](ctx, c, "Uplinks", "")
+}
+
+// Uplink is the state of one declared uplink: vmnetd.ErrNotFound when there is none
+// of that name. Nobody is asked about the others.
+func (c *Client) Uplink(ctx context.Context, name string) (vmnetd.UplinkState, error) {
+	found, err := callJSON[[]vmnetd.UplinkState](ctx, c, "Uplinks", name)
+	if err == nil && len(found) != 1 {
+		err = vmnetd.Errorf(vmnetd.ErrNotFound, "there is no uplink %q", name).WithNext("vmnetd uplink list")
+	}
+	if err != nil {
+		return vmnetd.UplinkState{}, err
+	}
+	return found[0], nil
 }
 
 // VMs names every VM whose socket is there, or that has or wants a NIC.

@@ -178,7 +178,7 @@ func (f *fake) Uplinks() []vmnetd.UplinkState {
 	return append([]vmnetd.UplinkState{{Name: "wan.100", Kind: "nic", Ifname: "eno1", Ifindex: 2, MAC: "m", MTU: 9000, State: "up", Guests: 3, Problem: "p"}}, f.more...)
 }
 
-func (f *fake) Refresh(context.Context) {}
+func (f *fake) Refresh(context.Context, string) {}
 
 func (f *fake) Status() vmnetd.Status { return vmnetd.Status{Host: "h", Uplinks: f.Uplinks()} }
 

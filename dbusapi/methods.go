@@ -3,6 +3,7 @@ package dbusapi
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/godbus/dbus/v5"
 
@@ -22,7 +23,7 @@ func methods() map[string]map[string]method {
 			"Reload":   {action: ActionManageUplinks, run: reload},
 			"Explain":  {in: "sa{sv}", action: ActionRead, run: explain},
 			"List":     {in: "s", run: list},
-			"Uplinks":  {run: uplinks},
+			"Uplinks":  {in: "s", run: uplinks},
 			"VMs":      {run: vms},
 			"Status":   {run: status},
 			"Doctor":   {run: doctor},
@@ -129,8 +130,9 @@ func explain(ctx context.Context, c *call) ([]any, error) {
 func list(_ context.Context, c *call) ([]any, error) { return array(c.s.api.List(c.text(0)), nil) }
 
 func uplinks(ctx context.Context, c *call) ([]any, error) {
-	c.s.api.Refresh(ctx)
-	return array(c.s.api.Uplinks(), nil)
+	name := c.text(0)
+	c.s.api.Refresh(ctx, name)
+	return array(slices.DeleteFunc(c.s.api.Uplinks(), func(u vmnetd.UplinkState) bool { return name != "" && u.Name != name }), nil)
 }
 
 func vms(_ context.Context, c *call) ([]any, error) { return array(c.s.api.VMs(), nil) }
@@ -142,7 +144,7 @@ func events(_ context.Context, c *call) ([]any, error) {
 }
 
 func status(ctx context.Context, c *call) ([]any, error) {
-	c.s.api.Refresh(ctx)
+	c.s.api.Refresh(ctx, "")
 	return jsonAnswer(c.s.api.Status(), nil)
 }
 

@@ -58,6 +58,12 @@ func TestEveryReadingCallAnswers(t *testing.T) {
 	if vms, err := c.VMs(t.Context()); len(vms) != 2 || err != nil {
 		t.Errorf("VMs = %v, %v", vms, err)
 	}
+	if one, err := c.Uplink(t.Context(), "wan.100"); err != nil || cmp.Diff(f.Uplinks()[0], one) != "" {
+		t.Errorf("%v: %+v", err, one)
+	}
+	if _, err := c.Uplink(t.Context(), "no"); !errors.Is(err, vmnetd.ErrNotFound) {
+		t.Errorf("an uplink that is not there: %v", err)
+	}
 	ups, err := c.Uplinks(t.Context())
 	if diff := cmp.Diff(f.Uplinks(), ups); diff != "" || err != nil {
 		t.Error(diff, err)

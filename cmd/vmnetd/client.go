@@ -18,6 +18,7 @@ type client interface {
 	Explain(ctx context.Context, req vmnetd.Request, all bool) ([]policy.Explanation, error)
 	List(ctx context.Context, vm string) ([]vmnetd.Attachment, error)
 	Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error)
+	Uplink(ctx context.Context, name string) (vmnetd.UplinkState, error)
 	VMs(ctx context.Context) ([]string, error)
 	Status(ctx context.Context) (vmnetd.Status, error)
 	Doctor(ctx context.Context) ([]vmnetd.Check, error)

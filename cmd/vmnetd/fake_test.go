@@ -82,6 +82,15 @@ func (f *fake) Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error) {
 	return f.uplinks, f.call(ctx, "Uplinks")
 }
 
+func (f *fake) Uplink(ctx context.Context, name string) (vmnetd.UplinkState, error) {
+	for _, u := range f.uplinks {
+		if u.Name == name {
+			return u, f.call(ctx, "Uplink %s", name)
+		}
+	}
+	return vmnetd.UplinkState{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no uplink %q", name).WithNext("vmnetd uplink list")
+}
+
 func (f *fake) Status(ctx context.Context) (vmnetd.Status, error) {
 	return f.status, f.call(ctx, "Status")
 }

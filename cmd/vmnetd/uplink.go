@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -19,24 +20,24 @@ declared in vmnetd.yaml; nothing is made or changed before "uplink apply".`,
 	)
 }
 
-// uplinkNamed asks for all uplinks and picks one.
+// uplinkNamed asks for one uplink, and where there is none for names like it.
 func uplinkNamed(ctx context.Context, c client, name string) (vmnetd.UplinkState, error) {
-	all, err := c.Uplinks(ctx)
-	if err != nil {
-		return vmnetd.UplinkState{}, err
+	u, err := c.Uplink(ctx, name)
+	if !errors.Is(err, vmnetd.ErrNotFound) {
+		return u, err
+	}
+	all, listErr := c.Uplinks(ctx)
+	if listErr != nil {
+		return u, err
 	}
 	var names []string
 	for _, u := range all {
-		if u.Name == name {
-			return u, nil
-		}
 		names = append(names, u.Name)
 	}
-	err = vmnetd.Errorf(vmnetd.ErrNotFound, "there is no uplink %q", name).WithNext("vmnetd uplink list")
 	if near := nearest(names, name, anyWord); near != "" {
-		return vmnetd.UplinkState{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no uplink %q: did you mean %s?", name, near).WithNext("vmnetd uplink list")
+		return u, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no uplink %q: did you mean %s?", name, near).WithNext("vmnetd uplink list")
 	}
-	return vmnetd.UplinkState{}, err
+	return u, err
 }
 
 // done says that a verb was carried out: a sentence, or an object for programs.
