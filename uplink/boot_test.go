@@ -45,6 +45,12 @@ func booting(t *testing.T, files map[string]string, is World, specs ...Spec) (pr
 	return problems, mind
 }
 
+// placed is a NIC that sits somewhere.
+func placed(d Device, path string) Device {
+	d.Path = path
+	return d
+}
+
 const cutOff = ", so after a reboot this host would have no address: "
 
 func TestAPlanNamesWhatTheNextBootWouldGiveToAPort(t *testing.T) {
@@ -61,17 +67,17 @@ func TestAPlanNamesWhatTheNextBootWouldGiveToAPort(t *testing.T) {
 		"ifupdown": {
 			map[string]string{"etc/network/interfaces": "auto eno1\niface eno1 inet static\n  address 192.0.2.17/24\n"},
 			world(nic("eno1", 1)), anchored,
-			[]string{"fail /etc/network/interfaces:2 gives 192.0.2.17 to eno1" + cutOff + "change it to\nauto wan\niface wan inet static"}, nil,
+			[]string{"fail /etc/network/interfaces:2 gives 192.0.2.17 to eno1" + cutOff + "change it to\nallow-hotplug wan\niface wan inet static"}, nil,
 		},
 		"the topmost, not the master": {
 			map[string]string{"etc/network/interfaces": "iface eno1 inet static\n  address 192.0.2.17/24\n"},
 			world(nic("eno1", 1)), []Spec{bondSpec("bond0", "active-backup", nil, "eno1"), anchorSpec("wan", "bond0")},
-			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to eno1" + cutOff + "change it to\nauto wan\niface wan inet static"}, nil,
+			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to eno1" + cutOff + "change it to\nallow-hotplug wan\niface wan inet static"}, nil,
 		},
 		"a bond that becomes a port": {
 			map[string]string{"etc/network/interfaces": "iface bond0 inet static\n  address 192.0.2.17/24\n"},
 			world(port(nic("eno1", 1), "bond0"), bond("bond0", "active-backup")), []Spec{bondSpec("bond0", "active-backup", nil, "eno1"), bridge("br0", "bond0")},
-			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to bond0" + cutOff + "change it to\nauto br0\niface br0 inet static"}, nil,
+			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to bond0" + cutOff + "change it to\nallow-hotplug br0\niface br0 inet static"}, nil,
 		},
 		"by its MAC, static and by DHCP": {
 			map[string]string{"etc/systemd/network/1.network": "[Match]\nMACAddress=02:00:00:00:00:01\n[Network]\nDHCP=ipv6\nAddress=192.0.2.17/24\nAddress=192.0.2.18/24\n"},
@@ -86,7 +92,7 @@ func TestAPlanNamesWhatTheNextBootWouldGiveToAPort(t *testing.T) {
 				"etc/systemd/network/99.network": "[Match]\nType=ether\n",
 			},
 			world(nic("eno1", 1)), anchored,
-			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to eno1" + cutOff + "change it to\nauto wan\niface wan inet static"},
+			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to eno1" + cutOff + "change it to\nallow-hotplug wan\niface wan inet static"},
 			[]string{strings.ReplaceAll(letGo, "/1.network", "/99.network")},
 		},
 		"NetworkManager": {
@@ -94,13 +100,13 @@ func TestAPlanNamesWhatTheNextBootWouldGiveToAPort(t *testing.T) {
 			world(nic("eno1", 1)), anchored,
 			[]string{"fail /etc/NetworkManager/system-connections/lan.nmconnection:5 gives 192.0.2.17 to eno1" + cutOff + "write /etc/NetworkManager/system-connections/wan.nmconnection, which only root may read\n" +
 				"[connection]\nid=wan\ntype=bond\ninterface-name=wan\n[bond]\nmode=active-backup\nmiimon=50\n[ipv4]\nmethod=manual\naddress1=192.0.2.17/24\ngateway=192.0.2.1"},
-			[]string{`NetworkManager manages eno1 (/etc/NetworkManager/system-connections/lan.nmconnection); to have it let go, after the apply:  printf '[keyfile]\nunmanaged-devices+=interface-name:eno1\n' > /etc/NetworkManager/conf.d/90-eno1.conf && nmcli general reload conf`},
+			[]string{`NetworkManager manages eno1 (/etc/NetworkManager/system-connections/lan.nmconnection); to have it let go, after the apply:  printf '[keyfile]\nunmanaged-devices+=interface-name:eno1\n' > /etc/NetworkManager/conf.d/90-eno1.conf && systemctl restart NetworkManager && ip addr flush dev eno1`},
 		},
 		"the topmost is named": {
 			map[string]string{
-				"etc/network/interfaces": "iface wan inet static\n  address 192.0.2.17/24\niface eno1 inet static\n  address 192.0.2.17/24\n",
+				"etc/network/interfaces": "allow-hotplug wan\niface wan inet static\n  address 192.0.2.17/24\niface eno1 inet static\n  address 192.0.2.17/24\n",
 			},
-			world(nic("eno1", 1)), anchored, nil, []string{"/etc/network/interfaces:3 still gives 192.0.2.17 to eno1: remove it"},
+			world(nic("eno1", 1)), anchored, nil, []string{"/etc/network/interfaces:4 still gives 192.0.2.17 to eno1: remove it"},
 		},
 		"by DHCP alone": {
 			map[string]string{"etc/netplan/50-cloud-init.yaml": "network:\n  ethernets:\n    eno1: {dhcp4: yes}\n"},
@@ -108,7 +114,65 @@ func TestAPlanNamesWhatTheNextBootWouldGiveToAPort(t *testing.T) {
 			[]string{
 				"/etc/netplan/50-cloud-init.yaml:3 has cloud-init ask for an address on eno1: it is not moved, and a port gets none; have it ask on wan",
 				"cloud-init manages eno1 (/etc/netplan/50-cloud-init.yaml); to have it let go, after the apply:  echo 'network: {config: disabled}' > /etc/cloud/cloud.cfg.d/99-disable-network-config.cfg",
+				strings.ReplaceAll(letGo, "/etc/systemd/network/1.network", "/etc/netplan/50-cloud-init.yaml"),
 			},
+		},
+		"the topmost is named too soon": {
+			map[string]string{"etc/network/interfaces": "auto lo wan\niface wan inet static\n  address 192.0.2.17/24\niface wan inet6 static\n  address 2001:db8::17/64\n"},
+			world(nic("eno1", 1)), anchored,
+			[]string{"fail /etc/network/interfaces:4 is tried by ifupdown before vmnetd has made wan, so after a reboot this host would have no address: write, in place of any auto wan\nallow-hotplug wan"}, nil,
+		},
+		"the topmost is named, and nothing asks for it": {
+			map[string]string{"etc/network/interfaces": "iface wan inet static\n  address 192.0.2.17/24\n"},
+			world(nic("eno1", 1)), anchored,
+			[]string{"fail /etc/network/interfaces:1 is not tried by ifupdown when vmnetd makes wan, so after a reboot this host would have no address: write, in place of any auto wan\nallow-hotplug wan"}, nil,
+		},
+		"the topmost is named at both times": {
+			map[string]string{"etc/network/interfaces": "auto wan\nallow-hotplug wan\niface wan inet static\n  address 192.0.2.17/24\n"},
+			world(nic("eno1", 1), nic("eno2", 2)), []Spec{anchorSpec("wan", "eno1", "eno2")}, nil,
+			[]string{"ifupdown runs before vmnetd has made wan, and fails at it; remove the auto wan that is about /etc/network/interfaces:3"},
+		},
+		"the topmost is what ifupdown makes": {
+			map[string]string{"etc/network/interfaces": "auto br0\niface br0 inet static\n  address 192.0.2.17/24\n  bridge_ports eno1\n"},
+			world(nic("eno1", 1)), []Spec{bridge("br0", "eno1")}, nil, nil,
+		},
+		"a name that gives nothing names nothing": {
+			map[string]string{
+				"etc/network/interfaces":        "iface eno1 inet static\n  address 192.0.2.17/24\nallow-hotplug wan\niface wan inet manual\n",
+				"etc/systemd/network/1.network": "[Match]\nName=wan\n",
+			},
+			world(nic("eno1", 1)), anchored,
+			[]string{"fail /etc/network/interfaces:1 gives 192.0.2.17 to eno1" + cutOff + "change it to\nallow-hotplug wan\niface wan inet static"}, nil,
+		},
+		"cloud-init": {
+			map[string]string{"etc/netplan/50-cloud-init.yaml": "network:\n  renderer: NetworkManager\n  ethernets:\n    eno1: {addresses: [192.0.2.17/24]}\n"},
+			world(nic("eno1", 1)), anchored,
+			[]string{"fail /etc/netplan/50-cloud-init.yaml:4 gives 192.0.2.17 to eno1" + cutOff + "have cloud-init leave it alone (echo 'network: {config: disabled}' > /etc/cloud/cloud.cfg.d/99-disable-network-config.cfg), and change it to\n" +
+				"network:\n  bonds:\n    wan:\n      renderer: NetworkManager\n      parameters: {mode: active-backup, mii-monitor-interval: 50}\n      addresses: [192.0.2.17/24]"},
+			[]string{
+				`NetworkManager manages eno1 (/etc/netplan/50-cloud-init.yaml); to have it let go, after the apply:  printf '[keyfile]\nunmanaged-devices+=interface-name:eno1\n' > /etc/NetworkManager/conf.d/90-eno1.conf && systemctl restart NetworkManager && ip addr flush dev eno1`,
+				"cloud-init manages eno1 (/etc/netplan/50-cloud-init.yaml); to have it let go, after the apply:  echo 'network: {config: disabled}' > /etc/cloud/cloud.cfg.d/99-disable-network-config.cfg",
+			},
+		},
+		"a drop-in": {
+			map[string]string{
+				"usr/lib/systemd/network/lan.network":        "[Match]\nName=eno*\n",
+				"etc/systemd/network/lan.network.d/ip.conf":  "[Network]\nAddress=192.0.2.17/24\nGateway=192.0.2.1\n",
+				"etc/systemd/network/lan.network.d/old.conf": "[Network\n",
+			},
+			world(nic("eno1", 1)), anchored,
+			[]string{"fail /etc/systemd/network/lan.network.d/ip.conf:2 gives 192.0.2.17 to eno1" + cutOff + "write /etc/systemd/network/00-wan.network\n[Match]\nName=wan\n[Network]\nAddress=192.0.2.17/24\nGateway=192.0.2.1"},
+			[]string{strings.ReplaceAll(letGo, "/1.network", "/lan.network.d/ip.conf")},
+		},
+		"a NIC by its place": {
+			map[string]string{"etc/systemd/network/1.network": "[Match]\nPath=pci-0000:01:*\n[Network]\nAddress=192.0.2.17/24\n"},
+			world(placed(nic("eno1", 1), "pci-0000:01:00.0"), placed(nic("eno2", 2), "pci-0000:02:00.0")), []Spec{anchorSpec("wan", "eno1", "eno2")},
+			[]string{"fail /etc/systemd/network/1.network:4 gives 192.0.2.17 to eno1" + cutOff + "change it to\n[Match]\nName=wan"},
+			[]string{letGo},
+		},
+		"what cannot be read": {
+			map[string]string{"etc/netplan/1.yaml": "network: ["},
+			world(nic("eno1", 1)), anchored, nil, []string{"/etc/netplan/1.yaml is not read: it is no YAML"},
 		},
 		"a port from before": {
 			map[string]string{"etc/network/interfaces": "iface eno1 inet static\n  address 192.0.2.17/24\n"},
@@ -161,7 +225,7 @@ func TestVMAnApplyThatTheNextBootWouldCutOffIsRefusedUnlessForced(t *testing.T) 
 		"interfaces": {
 			"etc/network/interfaces", "auto eno1\niface eno1 inet static\n  address 192.0.2.17/24\n",
 			"/etc/network/interfaces:2", "iface br0 inet static",
-			"etc/network/interfaces", "auto br0\niface br0 inet static\n  address 192.0.2.17/24\n",
+			"etc/network/interfaces", "allow-hotplug br0\niface br0 inet static\n  address 192.0.2.17/24\n",
 		},
 		"network": {
 			"etc/systemd/network/lan.network", "[Match]\nName=eno1\n[Network]\nAddress=192.0.2.17/24\n",

@@ -63,7 +63,7 @@ func (v view) name(index int) string { return v.byIndex[index].Name }
 func (v view) device(l rtnl.Link) Device {
 	d := Device{
 		Name: l.Name, Index: l.Index, MAC: text(l.MAC), PermMAC: text(l.PermMAC), MTU: l.MTU,
-		Up: l.Up, Carrier: l.Carrier, Master: v.name(l.Master),
+		Up: l.Up, Carrier: l.Carrier, Master: v.name(l.Master), Path: idPath(l),
 	}
 	if l.LowerHere {
 		d.Lower = v.name(l.Lower)

@@ -30,6 +30,7 @@ type Device struct {
 	Index   int      `json:"index,omitempty"`    // ifindex; 0 where it is to be made
 	MAC     string   `json:"mac,omitempty"`      // aa:bb:cc:dd:ee:ff; "" is whatever the kernel gives it
 	PermMAC string   `json:"perm_mac,omitempty"` // the NIC's own, "" where it has none
+	Path    string   `json:"path,omitempty"`     // a NIC's ID_PATH, "" where it has none, only as it is
 	MTU     int      `json:"mtu,omitempty"`      // bytes; 0 is whatever the kernel gives it
 	Up      bool     `json:"up,omitempty"`
 	Carrier bool     `json:"carrier,omitempty"` // only as it is

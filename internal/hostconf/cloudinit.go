@@ -31,11 +31,11 @@ func (f file) clouds() bool {
 }
 
 // cloudOff says that cloud-init is told to leave the network alone.
-func cloudOff(root string) bool {
-	if len(glob(root, "etc/cloud/cloud-init.disabled")) > 0 {
+func cloudOff(r *reader) bool {
+	if len(r.glob("/etc/cloud/cloud-init.disabled")) > 0 {
 		return true
 	}
-	for _, f := range append(glob(root, "etc/cloud/cloud.cfg"), glob(root, "etc/cloud/cloud.cfg.d/*.cfg")...) {
+	for _, f := range append(r.glob("/etc/cloud/cloud.cfg"), r.glob("/etc/cloud/cloud.cfg.d/*.cfg")...) {
 		var doc struct {
 			Network map[string]any `yaml:"network"`
 		}

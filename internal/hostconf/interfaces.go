@@ -4,30 +4,49 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // interfaces reads interfaces(5), with what it includes.
-func interfaces(root string) []entry {
-	p := ifupdown{root: root, seen: map[string]bool{}}
-	p.include("etc/network/interfaces")
-	return p.entries
+func interfaces(r *reader) []entry {
+	p := ifupdown{r: r, seen: map[string]bool{}}
+	p.include("/etc/network/interfaces")
+	return p.entries()
 }
 
 type ifupdown struct {
-	root    string
+	r       *reader
 	seen    map[string]bool // a file that includes itself is read once
-	entries []entry
+	stanzas []*stanza
+	picked  []selection
 }
 
 func (p *ifupdown) include(pattern string) {
-	for _, f := range glob(p.root, pattern) {
-		if !p.seen[f.path] {
-			p.seen[f.path] = true
+	for _, path := range p.r.paths(pattern) {
+		if p.seen[path] {
+			continue
+		}
+		p.seen[path] = true
+		if f, ok := p.r.read(path); ok {
 			p.read(f)
 		}
 	}
+}
+
+func (p *ifupdown) entries() []entry {
+	var entries []entry
+	for _, s := range p.stanzas {
+		name, _, _ := strings.Cut(s.Name, ":") // eno1:0 is another address of eno1
+		entries = append(entries, entry{
+			Source: s.end(), cloud: s.cloud,
+			matches: func(d Device) bool { return d.Name == name || p.atStart(s.Name, d) },
+			early:   func(d Device) bool { return !s.makes && p.atStart(s.Name, d) },
+			late:    func(d Device) bool { return s.makes || s.Name == d.Name && p.byUdev(d) },
+		})
+	}
+	return entries
 }
 
 // inDirectory is the names that source-directory takes.
@@ -35,36 +54,28 @@ var inDirectory = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 func (p *ifupdown) read(f file) {
 	var current *stanza
-	end := func() {
-		if current != nil {
-			name, _, _ := strings.Cut(current.Name, ":") // eno1:0 is another address of eno1
-			p.entries = append(p.entries, entry{Source: current.end(), cloud: f.clouds(), matches: func(device, _ string) bool { return device == name }})
-		}
-		current = nil
-	}
 	for number, words := range statements(f.text) {
-		switch words[0] {
-		case "iface":
-			end()
-			current = newStanza(f.path, number, words)
-		case "auto", "mapping", "rename", "no-auto-down", "no-scripts":
-			end()
-		case "source":
-			end()
+		switch key := words[0]; {
+		case key == "iface":
+			current = newStanza(f, number, words)
+			if current != nil {
+				p.stanzas = append(p.stanzas, current)
+			}
+		case key == "auto" || strings.HasPrefix(key, "allow-"):
+			current = nil
+			p.pick(key, words[1:])
+		case slices.Contains([]string{"mapping", "rename", "no-auto-down", "no-scripts"}, key):
+			current = nil
+		case key == "source":
+			current = nil
 			p.includeAll(f, words[1:])
-		case "source-directory":
-			end()
+		case key == "source-directory":
+			current = nil
 			p.includeFolders(f, words[1:])
-		default:
-			if strings.HasPrefix(words[0], "allow-") {
-				end()
-			}
-			if current != nil && len(words) > 1 {
-				current.option(words[0], words[1])
-			}
+		case current != nil && len(words) > 1:
+			current.option(key, words[1])
 		}
 	}
-	end()
 }
 
 func (p *ifupdown) includeAll(f file, patterns []string) {
@@ -75,9 +86,9 @@ func (p *ifupdown) includeAll(f file, patterns []string) {
 
 func (p *ifupdown) includeFolders(f file, folders []string) {
 	for _, folder := range folders {
-		for _, in := range glob(p.root, filepath.Join(beside(f, folder), "*")) {
-			if inDirectory.MatchString(filepath.Base(in.path)) {
-				p.include(in.path)
+		for _, path := range p.r.paths(filepath.Join(beside(f, folder), "*")) {
+			if inDirectory.MatchString(filepath.Base(path)) {
+				p.include(literal(path))
 			}
 		}
 	}
@@ -117,15 +128,17 @@ func statements(text string) func(yield func(int, []string) bool) {
 type stanza struct {
 	Source
 	netmask string
+	makes   bool // ifupdown makes the device by itself
+	cloud   bool
 }
 
 // newStanza is a stanza's head. One that only inherits says nothing of where
 // addresses come from.
-func newStanza(path string, line int, words []string) *stanza {
+func newStanza(f file, line int, words []string) *stanza {
 	if len(words) < 2 {
 		return nil
 	}
-	s := &stanza{Source: Source{Tool: Ifupdown, File: path, Line: line, Name: words[1], syntax: Ifupdown, family: "inet"}}
+	s := &stanza{Source: Source{Tool: Ifupdown, File: f.path, Line: line, Name: words[1], syntax: Ifupdown, family: "inet"}, cloud: f.clouds()}
 	if len(words) >= 4 {
 		s.family = words[2]
 		s.Dynamic = words[3] == "dhcp" || words[3] == "auto"
@@ -133,7 +146,12 @@ func newStanza(path string, line int, words []string) *stanza {
 	return s
 }
 
+// maker is the options by which ifenslave, bridge-utils and vlan make a device
+// before it is brought up, and that by which the operator does.
+var maker = regexp.MustCompile(`^(bond|bridge|vlan)[-_]|^(slaves|pre-up)$`)
+
 func (s *stanza) option(key, value string) {
+	s.makes = s.makes || maker.MatchString(key)
 	switch key {
 	case "address":
 		s.address(value)

@@ -5,13 +5,6 @@ import (
 	"strings"
 )
 
-// Device is one that is to get what a Source gives to another one.
-type Device struct {
-	Name    string
-	Kind    string            // the kernel's: bond, team, bridge
-	Options map[string]string // of a bond, by the kernel's names, mode among them
-}
-
 // Lines is what to write, in the tool's own words, so that it gives a Source's
 // addresses to another device, and the file to write it to: the Source's own,
 // of which it replaces what is about the old device, or a new one. No lines:
@@ -19,12 +12,11 @@ type Device struct {
 func (s Source) Lines(to Device) (file string, lines []string) {
 	switch s.syntax {
 	case Ifupdown:
-		name := to.Name
-		if _, label, labelled := strings.Cut(s.Name, ":"); labelled {
-			name += ":" + label
-		}
-		return s.File, []string{"auto " + name, "iface " + name + " " + s.family + " static"}
+		return s.File, s.stanzaLines(to)
 	case Networkd:
+		if s.whole {
+			return "/etc/systemd/network/00-" + to.Name + ".network", s.networkLines(to)
+		}
 		return s.File, []string{"[Match]", "Name=" + to.Name}
 	case NetworkManager:
 		if to.Kind == "team" {
@@ -32,11 +24,47 @@ func (s Source) Lines(to Device) (file string, lines []string) {
 		}
 		return "/etc/NetworkManager/system-connections/" + to.Name + ".nmconnection", s.keyfileLines(to)
 	}
+	if s.holder == NetworkManager && to.Kind == "team" {
+		return "", nil
+	}
 	return s.File, s.netplanLines(to)
 }
 
+// stanzaLines say allow-hotplug and not auto: networking.service runs before a
+// device that a daemon makes can be there, fails for it, and does not come back
+// to it. A label (eno1:0) becomes a further stanza of the device: udev asks for
+// devices, and would never ask for wan:0.
+func (s Source) stanzaLines(to Device) []string {
+	return []string{"allow-hotplug " + to.Name, "iface " + to.Name + " " + s.family + " static"}
+}
+
+// networkLines is a whole .network file.
+func (s Source) networkLines(to Device) []string {
+	lines := []string{"[Match]", "Name=" + to.Name, "[Network]"}
+	for _, a := range s.Addresses {
+		lines = append(lines, "Address="+a)
+	}
+	for _, via := range s.gateways {
+		lines = append(lines, "Gateway="+via)
+	}
+	return lines
+}
+
+// netplanLines is a definition. To networkd the device is one that is there,
+// which netplan has no better word for than ethernets; NetworkManager leaves a
+// bond alone that it is given as one.
 func (s Source) netplanLines(to Device) []string {
-	lines := []string{"network:", "  ethernets:", "    " + to.Name + ":", "      addresses: [" + quoted(s.Addresses) + "]"}
+	lines := []string{"network:", "  ethernets:", "    " + to.Name + ":"}
+	if s.holder == NetworkManager {
+		lines[1] = "  " + to.Kind + "s:"
+	}
+	if s.renderer != "" {
+		lines = append(lines, "      renderer: "+s.renderer)
+	}
+	if options := netplanOptions(to); s.holder == NetworkManager && options != "" {
+		lines = append(lines, "      parameters: {"+options+"}")
+	}
+	lines = append(lines, "      addresses: ["+quoted(s.Addresses)+"]")
 	if len(s.gateways) == 0 {
 		return lines
 	}
@@ -50,6 +78,23 @@ func (s Source) netplanLines(to Device) []string {
 	}
 	return lines
 }
+
+// netplanOptions is what NetworkManager needs to know when it makes the device
+// before vmnetd does.
+func netplanOptions(to Device) string {
+	if to.Kind == "bridge" {
+		return "stp: " + stp(to)
+	}
+	var options []string
+	for _, o := range [][2]string{{"mode", "mode"}, {"mii-monitor-interval", "miimon"}} {
+		if v := to.Options[o[1]]; v != "" {
+			options = append(options, o[0]+": "+v)
+		}
+	}
+	return strings.Join(options, ", ")
+}
+
+func stp(to Device) string { return fmt.Sprint(to.Options["stp_state"] == "1") }
 
 // quoted is addresses as YAML takes them inside brackets: an IPv6 one may begin
 // or end with a colon.
@@ -78,7 +123,7 @@ func (s Source) keyfileLines(to Device) []string {
 			}
 		}
 	case "bridge":
-		lines = append(lines, "[bridge]", "stp="+map[bool]string{true: "true", false: "false"}[to.Options["stp_state"] == "1"])
+		lines = append(lines, "[bridge]", "stp="+stp(to))
 	}
 	lines = append(lines, s.familyLines("[ipv4]", false)...)
 	return append(lines, s.familyLines("[ipv6]", true)...)
@@ -100,24 +145,4 @@ func (s Source) familyLines(section string, six bool) []string {
 		}
 	}
 	return lines
-}
-
-// Command is one by which a tool lets go of what it holds.
-type Command struct{ Tool, Line string }
-
-// LetGo is the commands by which the tools behind a Source let a device go, for
-// good: none for one that does nothing once it has set a device up. A tool that
-// lets go may take the device's addresses with it.
-func (s Source) LetGo(device string) []Command {
-	var commands []Command
-	if s.Tool == CloudInit {
-		commands = append(commands, Command{CloudInit, "echo '" + cloudLine + "' > " + cloudFile})
-	}
-	switch s.holder {
-	case NetworkManager:
-		commands = append(commands, Command{s.holder, `printf '[keyfile]\nunmanaged-devices+=interface-name:` + device + `\n' > /etc/NetworkManager/conf.d/90-` + device + `.conf && nmcli general reload conf`})
-	case Networkd:
-		commands = append(commands, Command{s.holder, `printf '[Match]\nName=` + device + `\n[Link]\nUnmanaged=yes\n' > /etc/systemd/network/00-` + device + `.network && networkctl reload`})
-	}
-	return commands
 }
