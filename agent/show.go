@@ -72,7 +72,11 @@ func (a *Agent) event(e vmnetd.Event) {
 	if err := a.journal.add(e); err != nil {
 		a.o.Log.Error("event file", "err", err)
 	}
-	a.o.Log.LogAttrs(context.Background(), slog.LevelInfo, e.Event, known("vm", e.VM), known("id", e.ID), known("uplink", e.Uplink), slog.String("text", e.Text))
+	level := slog.LevelInfo
+	if e.Event == "rolled-back" {
+		level = slog.LevelWarn
+	}
+	a.o.Log.LogAttrs(context.Background(), level, e.Event, known("vm", e.VM), known("id", e.ID), known("uplink", e.Uplink), slog.String("text", e.Text))
 	a.publish(Change{Event: &e})
 }
 
@@ -169,6 +173,9 @@ func (a *Agent) Status() vmnetd.Status {
 	_, applied, ever := a.o.Provisioner.Applied()
 	s.Applied, s.Pending = applied, a.o.Provisioner.Waiting()
 	s.Never = !ever && slices.ContainsFunc(a.config().Uplinks, a.neverApplied)
+	if text := a.o.Provisioner.TakenBack(); text != "" {
+		s.Problems = append(s.Problems, vmnetd.Check{Level: vmnetd.LevelWarn, Text: text, Do: "vmnetd uplink plan  shows what it was to change"})
+	}
 	s.Problems = append(s.Problems, a.configChecks()...)
 	for _, u := range s.Uplinks {
 		if c := uplinkCheck(u); c.Level != vmnetd.LevelOK {

@@ -77,6 +77,9 @@ type Provisioner interface {
 	Applied() (specs []uplink.Spec, at time.Time, ever bool)
 	// Waiting is the apply that waits to be confirmed, nil when none does.
 	Waiting() *vmnetd.Applied
+	// TakenBack says in a sentence that the last apply was taken back without
+	// being asked to, "" where it was not.
+	TakenBack() string
 	// Plan compares what is with want.
 	Plan(ctx context.Context, want []uplink.Spec, names []string) (vmnetd.Plan, error)
 	Apply(ctx context.Context, want []uplink.Spec, o vmnetd.ApplyOptions) (vmnetd.Applied, error)

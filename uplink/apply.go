@@ -137,6 +137,7 @@ func (m *Manager) Apply(ctx context.Context, want []Spec, o vmnetd.ApplyOptions)
 		if err := refusal(w.plan.Problems, o.Force); err != nil {
 			return err
 		}
+		m.remark("")
 		if len(w.steps) == 0 {
 			return m.adopt(ctx, w)
 		}

@@ -212,3 +212,28 @@ func TestVMOnlyTheNamedUplinksAndWhatTheyStandOnAreApplied(t *testing.T) {
 		t.Error("what is declared no more is still there")
 	}
 }
+
+func TestVMNICThatComesGetsItsMTUAndWhatIsDoneToItByHandStays(t *testing.T) {
+	h := newHost(t, "eno1")
+	h.apply(t, []Spec{nicMTU("eno1", 1400)}, vmnetd.ApplyOptions{NoConfirm: true})
+	repaired := func(want int) {
+		t.Helper()
+		if err := h.Repair(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if mtu := h.ns.Link(t, "eno1").MTU; mtu != want {
+			t.Errorf("the MTU is %d, want %d", mtu, want)
+		}
+	}
+	repaired(1400)
+	h.ip(t, "link", "set", "eno1", "mtu", "1300")
+	repaired(1300)
+	h.start(t) // the daemon, not the host
+	repaired(1300)
+	h.ns.Delete(t, "eno1")
+	testkit.NewVeth(t, h.ns, "eno1", h.ns, "eno1-again")
+	repaired(1400)
+	h.ip(t, "link", "set", "eno1", "mtu", "1300")
+	h.start(t, func(o *Options) { o.Boot = "the-next-boot" })
+	repaired(1400)
+}

@@ -224,6 +224,17 @@ func TestDeclaredUplinksBecomeTheFewestStepsInAnOrderThatTheKernelTakes(t *testi
 			specs: []Spec{{Name: "bond0", Kind: vmnetd.UplinkBond, MTU: 9000, Bond: bondSpec("", "802.3ad", nil, "e1").Bond}},
 			steps: `give bond0 an MTU of 9000`,
 		},
+		"a VLAN may be as large as what is under it is to be": {
+			is: world(nic("e1", 1)),
+			specs: []Spec{
+				{Name: "v", Kind: vmnetd.UplinkVLAN, MTU: 9000, VLAN: &VLAN{Over: "e1", ID: 6}},
+				nicMTU("e1", 9000),
+			},
+			steps: `
+				give e1 an MTU of 9000
+				make VLAN v
+				set v up`,
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

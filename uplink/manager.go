@@ -58,6 +58,7 @@ type Manager struct {
 	overrides overrides
 	pending   *vmnetd.Applied // an apply that waits
 	trial     []Spec          // what is declared by it
+	takenBack string          // the last apply that was, in a sentence; "" since the next one
 	due       time.Duration   // when it is taken back, since boot
 	known     map[int]bool    // ifindexes of uplinks and ports, as last looked at
 	names     map[string]bool // of their devices
@@ -235,7 +236,7 @@ func (m *Manager) tellUndone(u undone) {
 	if u.Error != "" {
 		text += "; not all of it: " + u.Error
 	}
-	m.log.Warn(text)
+	m.remark(text)
 	m.tell(vmnetd.Event{Time: u.At, Event: "rolled-back", Text: text})
 }
 
@@ -245,6 +246,21 @@ func (m *Manager) wait(a *vmnetd.Applied, c checkpoint) {
 	m.pending, m.due, m.trial = a, c.Due, c.After.Specs
 	m.mu.Unlock()
 	m.wake(m.poke)
+}
+
+// remark keeps what TakenBack says.
+func (m *Manager) remark(takenBack string) {
+	m.mu.Lock()
+	m.takenBack = takenBack
+	m.mu.Unlock()
+}
+
+// TakenBack says in a sentence that an apply was taken back which nobody asked
+// for, until the next one; "" where none was. A restart forgets it.
+func (m *Manager) TakenBack() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.takenBack
 }
 
 // Waiting is the apply that waits to be confirmed, nil when none does.

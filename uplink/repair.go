@@ -44,8 +44,9 @@ func (m *Manager) repair(ctx context.Context, a applied, o overrides) error {
 		}
 		full, _ = want(d, is)
 	}
-	target := repairable(is, steered(full, d, o), held)
-	steps := diff(is, target)
+	seen := m.sighted()
+	fresh := seen.arrived(is, full, held)
+	steps := diff(is, repairable(is, steered(full, d, o), held, fresh))
 	if len(steps) > 0 {
 		for _, s := range steps {
 			m.repaired(s)
@@ -54,6 +55,9 @@ func (m *Manager) repair(ctx context.Context, a applied, o overrides) error {
 		if is, err = m.kernel.look(ctx); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, m.sight(seen, is, fresh))
 	}
 	errs = append(errs, m.doAll(ctx, m.unheld(activations(is, d, o), o)))
 	return errors.Join(errs...)
@@ -93,8 +97,9 @@ func heldDevices(d Declared, o overrides, now time.Time) map[string]bool {
 
 // repairable is the part of a wanted World that may be brought about alone:
 // what is not there is made, a port that is nobody's is put in, a device that
-// is down is set up, and a MAC is put right. Everything else stays as it is.
-func repairable(is, want World, held map[string]bool) World {
+// is down is set up, a MAC is put right, and a NIC that has only just come gets
+// its MTU. Everything else stays as it is.
+func repairable(is, want World, held, fresh map[string]bool) World {
 	target := is.clone()
 	for _, name := range want.order() {
 		w := want[name]
@@ -102,6 +107,9 @@ func repairable(is, want World, held map[string]bool) World {
 		case w.Absent, w.Foreign, !want.ours(name), held[name], held[w.Master]:
 		case is.there(name):
 			target.set(name, func(d *Device) { d.mend(w) })
+			if fresh[name] && w.MTU != 0 {
+				target.set(name, func(d *Device) { d.MTU = w.MTU })
+			}
 		case w.Kind != kindNIC && (w.Lower == "" || target.there(w.Lower)):
 			w.Addrs, w.Routes = nil, nil // the host's own tool gives them
 			target[name] = w

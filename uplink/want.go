@@ -231,13 +231,17 @@ func bridgeOptions(b *Bridge) map[string]string {
 // identify gives an uplink its MAC and MTU. One that is made has its first port's
 // MTU where none is declared: ports are not made smaller by being joined.
 func (m *wanter) identify(s Spec) {
-	if s.Kind == vmnetd.UplinkExternal || s.Kind == vmnetd.UplinkNIC {
+	if s.Kind == vmnetd.UplinkExternal {
 		return
 	}
 	name := m.device(s.Name)
 	dev := m.want[name]
 	if s.MTU != 0 {
 		dev.MTU = s.MTU
+	}
+	if s.Kind == vmnetd.UplinkNIC {
+		m.want[name] = dev
+		return
 	}
 	for _, under := range s.Under() {
 		if dev.MTU == 0 && s.Kind != vmnetd.UplinkVLAN { // a VLAN's is the lower device's

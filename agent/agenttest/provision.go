@@ -67,6 +67,9 @@ func (f Provisioner) Path(ifindex int) uplink.Path {
 // Waiting implements agent.Provisioner: nothing is ever applied.
 func (Provisioner) Waiting() *vmnetd.Applied { return nil }
 
+// TakenBack implements agent.Provisioner: nothing is ever applied.
+func (Provisioner) TakenBack() string { return "" }
+
 // OnEvent implements agent.Provisioner: nothing happens by itself.
 func (Provisioner) OnEvent(func(vmnetd.Event)) {}
 

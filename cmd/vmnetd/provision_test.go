@@ -35,17 +35,24 @@ type rig struct {
 func newRig(t *testing.T, config string) *rig {
 	t.Helper()
 	testkit.Require(t, "vm")
-	r := &rig{t: t, net: testkit.NewSwitches(t), bus: testkit.NewBus(t), dir: t.TempDir(), team: fmt.Sprintf("tm%d", unix.Getpid()%10000)}
+	r := stoppedRig(t, fmt.Sprintf("tm%d", unix.Getpid()%10000))
+	r.configure(config)
+	r.start()
+	return r
+}
+
+// stoppedRig is a rig whose daemon is not started yet.
+func stoppedRig(t *testing.T, team string) *rig {
+	t.Helper()
+	r := &rig{t: t, net: testkit.NewSwitches(t), bus: testkit.NewBus(t), dir: t.TempDir(), team: team}
 	for _, port := range []string{testkit.PortA, testkit.PortB} {
 		r.net.Host.SetUp(t, port)
 	}
-	r.configure(config)
 	t.Cleanup(func() {
 		r.kill()
 		r.endTeamd()
 		testkit.EndProcesses(t, r.dir) // guards
 	})
-	r.start()
 	return r
 }
 

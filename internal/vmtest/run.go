@@ -18,10 +18,11 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("the command in the VM was still running after %s and was killed", e.Limit)
 }
 
-var (
-	errNoStart = fmt.Errorf("the VM did not start the command within %s", bootLimit)
-	errEnded   = errors.New("the VM ended before the command did")
-)
+// ErrEnded says that the VM ended before the command did: its kernel was reset,
+// was switched off or died.
+var ErrEnded = errors.New("the VM ended before the command did")
+
+var errNoStart = fmt.Errorf("the VM did not start the command within %s", bootLimit)
 
 // Run boots a VM, runs the command in it, and returns the command's exit code.
 // The VM is gone when Run returns; when ctx ends it is killed. An error says why
@@ -88,7 +89,7 @@ func (c conversation) run() (code int, err error) {
 	defer boot.Stop()
 	stdout := &marked{from: c.machine.stdout, mark: c.mark}
 	if _, err := stdout.next(io.Discard); err != nil {
-		return 0, errEnded
+		return 0, ErrEnded
 	}
 	boot.Stop()
 	c.o.Started()
@@ -127,7 +128,7 @@ func (c conversation) passErrors() error {
 // said turns the end of a stream into what it means.
 func said(err error) error {
 	if errors.Is(err, io.EOF) {
-		return errEnded
+		return ErrEnded
 	}
 	return err
 }
