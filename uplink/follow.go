@@ -33,9 +33,12 @@ func (m *Manager) Run(ctx context.Context, changed func(ifindex int)) error {
 
 // linkChanged hears of every link. It must not block.
 func (m *Manager) linkChanged(ifindex int) {
-	if l, ok := m.o.Links.ByIndex(ifindex); ok {
+	switch l, ok := m.o.Links.ByIndex(ifindex); {
+	case ok:
 		m.noticeTeam(l)
-	} else {
+	case ifindex == 0: // the mirror was filled, or filled again: any team may have come
+		m.noticeTeams()
+	default:
 		m.o.Teams.Forget(ifindex)
 	}
 	if ifindex == 0 || m.concerns(ifindex) {

@@ -54,9 +54,7 @@ func (m *Manager) teamOfKernel(l rtnl.Link) vmnetd.TeamState {
 // followTeams hears of the team driver and of every teamd that ends; one of ours
 // is taken over then.
 func (m *Manager) followTeams(ctx context.Context, changed func(ifindex int)) error {
-	for _, l := range m.o.Links.All() {
-		m.noticeTeam(l)
-	}
+	m.noticeTeams()
 	return m.o.Teams.Run(ctx, func(ifindex int) {
 		changed(ifindex)
 		if m.concerns(ifindex) {
@@ -66,6 +64,12 @@ func (m *Manager) followTeams(ctx context.Context, changed func(ifindex int)) er
 		changed(m.indexOf(team))
 		m.wake(m.again)
 	})
+}
+
+func (m *Manager) noticeTeams() {
+	for _, l := range m.o.Links.All() {
+		m.noticeTeam(l)
+	}
 }
 
 func (m *Manager) noticeTeam(l rtnl.Link) {
