@@ -28,10 +28,12 @@ func SystemdRuns() bool {
 const unitGone = 2 * time.Second
 
 // StartService runs a program as a transient service (systemd.service(5),
-// Type=exec), and returns once it is executed. The service outlives us. It is
-// killed when it is stopped, not asked to end: what it works on stays as it is.
+// Type=exec), and returns once it is executed. The service outlives us, and goes
+// on in whatever target the host is brought to. It is killed when it is stopped,
+// not asked to end: what it works on stays as it is. At a shutdown that is after
+// everything that needs the network, guests among it, has ended.
 func (Systemd) StartService(ctx context.Context, name, description string, argv []string) error {
-	conn, err := dbus.NewSystemConnectionContext(ctx)
+	conn, err := dbus.NewWithContext(ctx) // where there is no bus, by systemd's own socket
 	if err != nil {
 		return vmnetd.Errorf(vmnetd.ErrUnreachable, "systemd is not reachable: %w", err).WithNext("systemctl status dbus")
 	}
@@ -41,6 +43,8 @@ func (Systemd) StartService(ctx context.Context, name, description string, argv 
 		dbus.PropType("exec"),
 		dbus.PropExecStart(argv, true),
 		{Name: "KillSignal", Value: godbus.MakeVariant(int32(unix.SIGKILL))},
+		dbus.PropBefore("network.target"),
+		{Name: "IgnoreOnIsolate", Value: godbus.MakeVariant(true)},
 		{Name: "CollectMode", Value: godbus.MakeVariant("inactive-or-failed")},
 	}
 	result := make(chan string, 1)

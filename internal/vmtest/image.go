@@ -13,12 +13,15 @@ import (
 	"github.com/vmnetd/vmnetd/internal/bootimage"
 )
 
-// initScript is the first program of the VM, startScript the second.
+// initScript is the first program of the VM, startScript the second, or what
+// systemd runs that systemdScript has become.
 var (
 	//go:embed init.sh
 	initScript []byte
 	//go:embed start.sh
 	startScript []byte
+	//go:embed systemd.sh
+	systemdScript []byte
 )
 
 // bootModules is what the VM needs to get at the machine's file system and to
@@ -52,6 +55,9 @@ func buildImage(ctx context.Context, dir string, o Options, mark string) (image,
 	}
 	a.File("init", 0o755, initScript)
 	a.File("vm/start.sh", 0o755, startScript)
+	if o.Systemd {
+		a.File("vm/systemd.sh", 0o644, systemdScript)
+	}
 	a.File("vm/shares.sh", 0o644, o.sharesScript())
 	a.File("vm/env.sh", 0o644, o.envScript(mark))
 	a.File("vm/command.sh", 0o644, o.commandScript())

@@ -38,4 +38,6 @@ mount -t tmpfs lib /newroot/var/lib/vmnetd
 . /vm/shares.sh
 
 cp -r /vm /newroot/run/vm
-exec switch_root /newroot /bin/sh /run/vm/start.sh
+next=start.sh
+[ ! -e /vm/systemd.sh ] || next=systemd.sh
+exec switch_root /newroot /bin/sh "/run/vm/$next"

@@ -23,6 +23,10 @@ type Options struct {
 	Writable []string // directories of the machine that can be written to from the VM, under their own paths
 	Lib      string   // a directory of the machine that is LibDir in the VM; "" for one in memory
 
+	// Systemd has systemd as process 1, with udev, journal and system bus, and the
+	// command as a service of it. No module is loaded that nobody asks for.
+	Systemd bool
+
 	// Stdout and Stderr get what the command prints, and nothing else, while it
 	// prints it. nil drops it.
 	Stdout, Stderr io.Writer

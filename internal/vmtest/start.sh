@@ -3,12 +3,14 @@
 # command, then the word to the machine outside that it is done. That one ends
 # the VM; a power-off would take seconds and could lose the end of the output.
 . /run/vm/env.sh
-ip link set lo up
-mkdir -p -m 755 /run/dbus /run/lock /run/teamd
 mkdir -p -m 1777 "$TMPDIR"
-# max_bonds: the module makes a bond0 of its own otherwise.
-modprobe bonding max_bonds=0
-modprobe -a $vm_modules
+if [ ! -d /run/systemd/system ]; then
+	ip link set lo up
+	mkdir -p -m 755 /run/dbus /run/lock /run/teamd
+	# max_bonds: the module makes a bond0 of its own otherwise.
+	modprobe bonding max_bonds=0
+	modprobe -a $vm_modules
+fi
 
 # finish CODE says that the command has ended, on standard output.
 finish() {

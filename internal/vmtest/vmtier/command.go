@@ -22,6 +22,7 @@ func runCommand(ctx context.Context, args []string, to stdio) (int, error) {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.StringVar(&lib, "lib", "", "the `DIR` that is "+vmtest.LibDir+" in the VM")
 	flags.StringVar(&out, "o", "", "a `DIR` that can be written to from the VM")
+	flags.BoolVar(&o.Systemd, "systemd", false, "systemd is process 1, and the command a service of it")
 	flags.BoolVar(&guest, "guest", false, "the command restores saved guests: make what it restores")
 	flags.DurationVar(&o.Limit, "timeout", 10*time.Minute, "how long the command may take")
 	if err := parse(flags, args, to); err != nil {

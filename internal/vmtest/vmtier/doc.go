@@ -1,7 +1,7 @@
 // Command vmtier runs things in the VM of internal/vmtest:
 //
 //	vmtier test [-run RE] [-v] [-cover DIR] [-timeout D] [PACKAGE...]
-//	vmtier run [-lib DIR] [-o DIR] [-guest] [-timeout D] -- COMMAND [ARGUMENT...]
+//	vmtier run [-lib DIR] [-o DIR] [-guest] [-systemd] [-timeout D] -- COMMAND [ARGUMENT...]
 //	vmtier shell [-lib DIR]
 //
 // test runs the tests of the VM tier of the packages (./... when none is named),

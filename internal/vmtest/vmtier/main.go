@@ -16,7 +16,7 @@ import (
 
 const usage = `usage:
   vmtier test [-run RE] [-v] [-cover DIR] [-timeout D] [PACKAGE...]
-  vmtier run [-lib DIR] [-o DIR] [-guest] [-timeout D] -- COMMAND [ARGUMENT...]
+  vmtier run [-lib DIR] [-o DIR] [-guest] [-systemd] [-timeout D] -- COMMAND [ARGUMENT...]
   vmtier shell [-lib DIR]
 `
 
