@@ -28,11 +28,11 @@ demo: setup-demo build
 	@$(GO) build -o bin/vmnetd-demo ./internal/demo
 	@exec bin/vmnetd-demo -vmnetd bin/vmnetd
 
-## demo-failover: a redundant uplink fails, is killed and exchanged, in a VM (2 min)
+## demo-failover: a redundant uplink fails and is exchanged under two guests, in a VM (2 min)
 .PHONY: demo-failover
 demo-failover: setup-test build $(vmtier)
 	@$(GO) build -o bin/vmnetd-demo ./internal/demo
-	@exec $(vmtier) run -- $(CURDIR)/bin/vmnetd-demo -vmnetd $(CURDIR)/bin/vmnetd -failover
+	@exec $(vmtier) run -guest -- $(CURDIR)/bin/vmnetd-demo -vmnetd $(CURDIR)/bin/vmnetd -failover
 
 # -count=1: the tests of the program as a whole build it themselves, which the
 # cache of results does not see.

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/dbusapi"
 	"github.com/vmnetd/vmnetd/internal/failover"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
@@ -36,32 +33,40 @@ networks:
   - {name: lan, uplinks: [wan], modes: [bridge]}
 rules:
   - {vm: "*", networks: [lan]}
+hypervisors: {qmp: {sockets: ["%s/{vm}.sock"]}}
 `
 
-// silent is how many guests hear a stream each and never say a word, and often
-// is how often each is sent a frame.
+// often is how often the peer pings each guest, noticed how long a guest may be
+// out of reach before it counts as lost for good, and settling how many more
+// pings are looked at once all guests answer again.
 const (
-	silent  = 10
-	often   = 10 * time.Millisecond
-	noticed = 5 * time.Second // an outage that is longer has no end
+	often    = 50 * time.Millisecond
+	noticed  = 5 * time.Second
+	settling = 20
 )
 
 // redundancy is the stage of the failover demo.
 type redundancy struct {
 	*stage
-	scope  *scope
-	net    *testkit.Switches
-	guests []testkit.FrameGuest
-	stream *testkit.Stream
+	scope *scope
+	net   *testkit.Switches
+	pings *testkit.Pings
+	lost  losses
 }
 
 // playFailover is the second demo: it needs a kernel with bond and team, and
-// runs in a VM of its own.
+// saved guests (testkit.SaveGuest), and runs in a VM of its own.
 func playFailover(ctx context.Context, s *scope, show *report, program string) error {
-	withoutAnybody(show)
 	r := &redundancy{stage: &stage{program: program, dir: s.TempDir(), show: show}, scope: s}
+	defer func() { show.after(r.lost.String()) }()
+	if err := r.restore(ctx); err != nil {
+		return err
+	}
+	withoutAnybody(show)
 	r.build(ctx)
-	acts := []func(context.Context, *report) error{r.actApply, r.actGuests, r.actFailover, r.actTeamd, r.actDaemon, r.actConvert}
+	acts := []func(context.Context, *report) error{
+		r.actApply, r.actGuests, r.actFailover, r.actTeamd, r.actDaemon, r.actConvert,
+	}
 	for _, act := range acts {
 		if err := act(ctx, show); err != nil {
 			return err
@@ -72,7 +77,7 @@ func playFailover(ctx context.Context, s *scope, show *report, program string) e
 
 // withoutAnybody shows what there is to solve.
 func withoutAnybody(show *report) {
-	show.note("%s", "a guest that says nothing, on a team over two switches; nobody cares")
+	show.note("%s", "first a guest that says nothing, on a team over two switches, and nobody cares")
 	show.quote(twoSwitches)
 	_ = show.check("without vmnetd a silent guest is lost after a failover", func() error {
 		mine := newScope()
@@ -94,9 +99,10 @@ func (r *redundancy) build(ctx context.Context) {
 		r.net.Host.SetUp(r.scope, port)
 	}
 	r.host = r.net.Host
-	r.show.note("the same two switches, and a host with this configuration:")
-	r.show.quote(redundant)
-	if err := os.WriteFile(filepath.Join(r.dir, "vmnetd.yaml"), []byte(redundant), 0o600); err != nil {
+	config := fmt.Sprintf(redundant, r.sockets())
+	r.show.note("the same three switches, and a host with this configuration:")
+	r.show.quote(config)
+	if err := os.WriteFile(filepath.Join(r.dir, "vmnetd.yaml"), []byte(config), 0o600); err != nil {
 		r.scope.Fatalf("%v", err)
 	}
 	r.bus = testkit.StartBus(r.scope)
@@ -104,9 +110,7 @@ func (r *redundancy) build(ctx context.Context) {
 		if r.daemon != nil {
 			r.daemon.Kill()
 		}
-		if pid := r.teamd(); pid != 0 {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
+		testkit.EndTeamd("team0")
 	})
 	r.serve(ctx)
 }
@@ -131,125 +135,119 @@ func (r *redundancy) actApply(ctx context.Context, show *report) error {
 	})
 }
 
-// actGuests attaches guests that hear, and never speak again after the switches
-// have learned where they are.
+// actGuests gives the guests NICs, and has them pinged from here on.
 func (r *redundancy) actGuests(ctx context.Context, show *report) error {
-	return show.check(fmt.Sprintf("%d silent guests each hear a frame every %v", silent, often), func() error {
-		if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", r.bus); err != nil {
-			return err
-		}
-		c, err := dbusapi.Dial(ctx)
-		if err != nil {
-			return err
-		}
-		r.scope.Cleanup(func() { _ = c.Close() })
-		for i := range silent {
-			_, set, err := c.OpenTap(ctx, vmnetd.Request{VM: "vm" + strconv.Itoa(i+1), ID: "net0", MAC: testkit.FrameGuestMAC(i).String(), Queues: 1, NoVHost: true}, 0)
-			if err != nil {
+	if err := show.check("two guests run, without a NIC", func() error { return r.waitRestored(ctx) }); err != nil {
+		return err
+	}
+	return show.check("both get a NIC while they run, and answer the peer's pings", func() error {
+		for _, g := range r.guests {
+			if err := r.expect(ctx, vmnetd.ExitOK, "attach", g.Name, "--network", "lan"); err != nil {
 				return err
 			}
-			r.scope.Cleanup(func() { _ = set.Close() })
-			g := testkit.FrameGuest{MAC: testkit.FrameGuestMAC(i), FD: set.Queues[0]}
-			g.Speak(r.scope)
-			r.guests = append(r.guests, g)
 		}
-		r.stream = testkit.StartStream(r.scope, r.net.Peer, "peer0", r.guests, often)
-		r.scope.Cleanup(r.stream.Stop)
-		if !r.stream.Everybody(testkit.Patience) {
-			return errors.New("the stream does not reach everybody")
+		if err := r.introduceAll(ctx); err != nil {
+			return err
+		}
+		if _, err := r.during("nothing happens", func() error { return nil }); err != nil {
+			return err
 		}
 		return r.expect(ctx, vmnetd.ExitOK, "status")
 	})
 }
 
-// outage does something and says how long guests were out of reach.
-func (r *redundancy) outage(do func() error) (time.Duration, error) {
-	r.stream.Arm()
+// during does something, waits until every guest answers again, and says what
+// became of the pings.
+func (r *redundancy) during(what string, do func() error) (worst testkit.PingCount, err error) {
+	r.pings.Begin()
 	if err := do(); err != nil {
-		return 0, err
+		return worst, err
 	}
-	r.stream.Mark()
-	if !r.stream.Everybody(noticed) {
-		return 0, errors.New("not every guest is reached again")
+	if !r.pings.Answered(1, noticed) || !r.pings.Answered(settling, noticed) {
+		return worst, errors.New("not every guest answers")
 	}
-	worst := time.Duration(0)
-	for _, o := range r.stream.Outages() {
-		worst = max(worst, o.Gap)
+	row := loss{what: what, of: r.pings.Counts()}
+	r.lost.add(row)
+	for i, c := range row.of {
+		r.show.note("%s: %d of %d pings lost, at most %v between two answers", r.guests[i].Name, c.Lost, c.Sent, c.Gap.Round(time.Millisecond))
+		worst.Lost, worst.Gap = max(worst.Lost, c.Lost), max(worst.Gap, c.Gap)
 	}
 	return worst, nil
 }
 
 func (r *redundancy) actFailover(ctx context.Context, show *report) error {
 	_ = show.check("with vmnetd they are back within a second", func() error {
-		port := r.net.Active(r.scope, "team0")
-		show.note("switch port of %s goes down", port)
-		worst, err := r.outage(func() error {
+		port, began := r.net.Active(r.scope, "team0"), time.Now()
+		show.note("the cable of %s is pulled at the switch", port)
+		worst, err := r.during("the port in use is pulled", func() error {
 			r.net.Fail(r.scope, port, testkit.SwitchDown)
 			return nil
 		})
-		show.note("the guest that waited longest was out of reach for %v", worst.Round(time.Millisecond))
-		if err == nil && worst > time.Second {
+		if err == nil && worst.Gap > time.Second {
 			err = errors.New("that is too long")
 		}
+		err = errors.Join(err, r.watch(ctx, began, "guests announced"), r.expect(ctx, vmnetd.ExitOK, "status"))
+		show.note("the cable is plugged in again")
 		r.net.Mend(r.scope, port, testkit.SwitchDown)
-		return errors.Join(err, r.expect(ctx, vmnetd.ExitOK, "status"))
+		return errors.Join(err, r.eventually(ctx, "the team does not use the port again", func() bool { return r.net.Usable(r.scope, "team0", port) }))
 	})
 	return nil
 }
 
-// teamd is the pid of the team's teamd, 0 when none runs.
-func (r *redundancy) teamd() int {
-	text, _ := os.ReadFile("/run/teamd/team0.pid")
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || unix.Kill(pid, 0) != nil {
-		return 0
-	}
-	return pid
-}
-
 func (r *redundancy) actTeamd(ctx context.Context, show *report) error {
 	_ = show.check("teamd is killed, and taken over within a second or two", func() error {
-		old, began := r.teamd(), time.Now()
+		old, began := testkit.TeamdPID("team0"), time.Now()
 		show.note("kill -9 %d", old)
-		worst, err := r.outage(func() error { return unix.Kill(old, unix.SIGKILL) })
-		if err != nil {
-			return err
-		}
-		for r.teamd() == old || r.teamd() == 0 {
-			if time.Since(began) > testkit.Patience || ctx.Err() != nil {
-				return errors.New("it is not taken over")
+		_, err := r.during("teamd is killed", func() error {
+			if err := unix.Kill(old, unix.SIGKILL); err != nil {
+				return err
 			}
-			time.Sleep(5 * time.Millisecond)
-		}
-		show.note("teamd runs again after %v; no guest was without a frame for more than %v", time.Since(began).Round(time.Millisecond), worst.Round(time.Millisecond))
-		return nil
+			err := r.eventually(ctx, "it is not taken over", func() bool { pid := testkit.TeamdPID("team0"); return pid != 0 && pid != old })
+			show.note("teamd runs again after %v", time.Since(began).Round(time.Millisecond))
+			return errors.Join(err, r.watch(ctx, began, "taken over again"))
+		})
+		return err
 	})
 	return nil
 }
 
 func (r *redundancy) actDaemon(ctx context.Context, show *report) error {
 	return show.check("vmnetd is killed and started again, and no guest notices", func() error {
-		worst, err := r.outage(func() error {
+		worst, err := r.during("vmnetd is killed and started again", func() error {
 			show.note("kill -9 %d", r.daemon.PID)
 			r.daemon.Kill()
 			r.serve(ctx)
 			return nil
 		})
-		if err != nil {
-			return err
+		if err == nil && worst.Lost > 0 {
+			err = errors.New("that was noticed")
 		}
-		show.note("longest time without a frame: %v", worst.Round(time.Millisecond))
-		return r.expect(ctx, vmnetd.ExitOK, "list")
+		return errors.Join(err, r.expect(ctx, vmnetd.ExitOK, "list"))
 	})
 }
 
 func (r *redundancy) actConvert(ctx context.Context, show *report) error {
 	return show.check("the team becomes a bond under running guests", func() error {
-		worst, err := r.outage(func() error { return r.expect(ctx, vmnetd.ExitOK, "convert", "team2bond", "team0", "--live") })
+		began := time.Now()
+		_, err := r.during("the team becomes a bond", func() error {
+			return r.expect(ctx, vmnetd.ExitOK, "convert", "team2bond", "team0", "--live")
+		})
 		if err != nil {
 			return err
 		}
-		show.note("the guest that waited longest was out of reach for %v, and none was unplugged", worst.Round(time.Millisecond))
-		return errors.Join(r.expect(ctx, vmnetd.ExitOK, "uplink", "confirm"), r.expect(ctx, vmnetd.ExitOK, "status"))
+		return errors.Join(
+			r.watch(ctx, began, "-> bond0"),
+			r.expect(ctx, vmnetd.ExitOK, "uplink", "confirm"), r.expect(ctx, vmnetd.ExitOK, "status"),
+		)
 	})
+}
+
+// eventually waits for something, or says why not.
+func (r *redundancy) eventually(ctx context.Context, why string, is func() bool) error {
+	for deadline := time.Now().Add(testkit.Patience); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return errors.New(why)
+		}
+	}
+	return nil
 }

@@ -118,6 +118,12 @@ func (st *stage) attach(ctx context.Context, g *guest, args ...string) error {
 	if err := st.expect(ctx, vmnetd.ExitOK, append([]string{"attach", g.Name}, args...)...); err != nil {
 		return err
 	}
+	return st.configure(ctx, g, "")
+}
+
+// configure waits for the NIC in the guest, gives it the guest's address, and
+// runs more there.
+func (st *stage) configure(ctx context.Context, g *guest, more string) error {
 	nics, err := st.nics(ctx, g.Name)
 	if err != nil {
 		return err
@@ -130,7 +136,7 @@ func (st *stage) attach(ctx context.Context, g *guest, args ...string) error {
 	if err != nil {
 		return err
 	}
-	_, err = g.Run(ctx, fmt.Sprintf("ip link set %s up && ip address add %s/24 dev %s", name, g.ip, name))
+	_, err = g.Run(ctx, fmt.Sprintf("set -e; ip link set %[1]s up; ip address add %[2]s/24 dev %[1]s; %[3]s", name, g.ip, more))
 	return err
 }
 

@@ -19,6 +19,7 @@ type report struct {
 	color  bool
 	start  time.Time
 	claims []claim
+	more   string // after the table of claims
 }
 
 // claim is one line of the summary.
@@ -69,6 +70,9 @@ func (r *report) firstError() error {
 	return errors.Join(all...)
 }
 
+// after has a text printed below the table of claims.
+func (r *report) after(text string) { r.more = text }
+
 // summary prints all claims once more as a table.
 func (r *report) summary() {
 	fmt.Fprintf(r.out, "\n%-60s %7s  %s\n", "WHAT WAS SHOWN", "TOOK", "RESULT")
@@ -79,6 +83,9 @@ func (r *report) summary() {
 			result, bad = r.paint("31;1", "FAILED"), bad+1
 		}
 		fmt.Fprintf(r.out, "%-60s %5.1f s  %s\n", c.text, c.took.Seconds(), result)
+	}
+	if r.more != "" {
+		fmt.Fprintf(r.out, "\n%s", r.more)
 	}
 	fmt.Fprintf(r.out, "\n%d of %d shown in %.0f s\n", len(r.claims)-bad, len(r.claims), time.Since(r.start).Seconds())
 }

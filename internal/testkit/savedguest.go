@@ -98,7 +98,7 @@ func RestoreGuests(t TB, options ...GuestOptions) []*Guest {
 	defer cancel()
 	var guests []*Guest
 	for _, o := range options {
-		g, err := startRestored(ctx, t, o)
+		g, err := StartRestored(ctx, t, o)
 		if err != nil {
 			t.Fatalf("cannot restore guest %s: %v", o.Name, err)
 		}
@@ -112,7 +112,9 @@ func RestoreGuests(t TB, options ...GuestOptions) []*Guest {
 	return guests
 }
 
-func startRestored(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
+// StartRestored starts a saved guest's QEMU and does not wait for its state to be
+// read in; the first command does.
+func StartRestored(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
 	dir := t.TempDir()
 	image, err := BuildGuestImage(ctx, dir)
 	if err != nil {

@@ -40,7 +40,7 @@ func TestGuestIsSavedOnceAndRestored(t *testing.T) {
 			t.Fatalf("SaveGuest for the time %d = %v, %v; want %v", i+1, made, err, want)
 		}
 	}
-	if _, err := startRestored(ctx, t, GuestOptions{RootPorts: 3}); err == nil {
+	if _, err := StartRestored(ctx, t, GuestOptions{RootPorts: 3}); err == nil {
 		t.Error("a guest of another shape was restored")
 	}
 	g := RestoreGuest(t, GuestOptions{Name: "restored", RootPorts: 1})
