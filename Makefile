@@ -28,7 +28,7 @@ demo: setup-demo build
 	@$(GO) build -o bin/vmnetd-demo ./internal/demo
 	@exec bin/vmnetd-demo -vmnetd bin/vmnetd
 
-## demo-failover: a redundant uplink fails and is exchanged under two guests, in a VM (2 min)
+## demo-failover: a redundant uplink fails and is exchanged under guests, in a VM (2 min)
 .PHONY: demo-failover
 demo-failover: setup-test build $(vmtier)
 	@$(GO) build -o bin/vmnetd-demo ./internal/demo

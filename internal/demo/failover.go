@@ -40,9 +40,9 @@ hypervisors: {qmp: {sockets: ["%s/{vm}.sock"]}}
 // out of reach before it counts as lost for good, and settling how many more
 // pings are looked at once all guests answer again.
 const (
-	often    = 50 * time.Millisecond
+	often    = 20 * time.Millisecond
 	noticed  = 5 * time.Second
-	settling = 20
+	settling = 50
 )
 
 // redundancy is the stage of the failover demo.
