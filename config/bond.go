@@ -108,7 +108,7 @@ func (b *builder) bond(r *rawBond, on *standing) *bonding.Config {
 	}
 	on.bondMode = c.Mode
 	if !r.mistakes && len(b.list) == before {
-		b.addFound(r.spot, bondProblems(*c))
+		addFound(b, r.spot, c.Check())
 		b.warnUnwatched(r, on.name)
 	}
 	return c
@@ -126,24 +126,17 @@ func (b *builder) warnUnwatched(r *rawBond, name string) {
 	b.warn(r.at, "bond %s watches no links, so it never notices that one has failed: add  miimon: 100", name)
 }
 
-func bondProblems(c bonding.Config) []found {
-	var all []found
-	for _, p := range c.Check() {
-		all = append(all, found{p.Key, p.Text, p.Next})
-	}
-	return all
-}
-
-// found is a mistake that another package has found in a mapping.
-type found struct {
-	key  string // where, from the mapping on: "ports[1].prio"
-	text string
-	next string
+// found is a mistake that bonding or teaming has found in a mapping.
+type found = struct {
+	Key  string // where, from the mapping on: "ports[1].prio"
+	Text string
+	Next string
 }
 
 // addFound reports what was found at the place of its key.
-func (b *builder) addFound(in spot, all []found) {
-	for _, f := range all {
-		b.add(in.node.find(f.key), "%s", f.text).next = f.next
+func addFound[P ~found](b *builder, in spot, all []P) {
+	for _, p := range all {
+		f := found(p)
+		b.add(in.node.find(f.Key), "%s", f.Text).next = f.Next
 	}
 }

@@ -158,7 +158,7 @@ func (b *builder) team(r *rawTeam, on *standing) *teaming.Config {
 		c.Ports = append(c.Ports, p.config())
 	}
 	if !r.mistakes && len(b.list) == before {
-		b.addFound(r.spot, teamProblems(*c))
+		addFound(b, r.spot, c.Check())
 	}
 	return c
 }

@@ -108,7 +108,11 @@ func (k *checker) add(key, format string, args ...any) *Problem {
 
 func (k *checker) runner(r Runner) {
 	has, known := runners[r.Name]
-	if !known {
+	switch {
+	case r.Name == "":
+		k.add("runner.name", "this team has no runner").Next = "add  runner: {name: activebackup}, or another of " + strings.Join(Runners(), ", ")
+		return
+	case !known:
 		k.add("runner.name", "teamd has no runner %q", r.Name).Next = "runners are " + strings.Join(Runners(), ", ")
 		return
 	}
@@ -216,7 +220,7 @@ func (k *checker) mac(key, text string) {
 
 func (k *checker) oneOf(key, text string, of []string) {
 	if text != "" && !slices.Contains(of, text) {
-		k.add(key, "%q is none of %s", text, strings.Join(of, ", "))
+		k.add(key, "%s is one of %s, not %q", lastOf(key), strings.Join(of, ", "), text)
 	}
 }
 
@@ -224,6 +228,12 @@ func (k *checker) atLeast(key string, n *int, low int) { k.between(key, n, low, 
 
 func (k *checker) between(key string, n *int, low, high int) {
 	if n != nil && (*n < low || *n > high) {
-		k.add(key, "takes %d to %d, not %d", low, high, *n)
+		k.add(key, "%s takes %d to %d, not %d", lastOf(key), low, high, *n)
 	}
+}
+
+// lastOf is the name at the end of a path: tx_hash of runner.tx_hash[1].
+func lastOf(key string) string {
+	name, _, _ := strings.Cut(key[strings.LastIndexByte(key, '.')+1:], "[")
+	return name
 }

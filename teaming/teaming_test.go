@@ -74,18 +74,18 @@ func TestWhatCannotBeReadIsSaidByLineAndColumn(t *testing.T) {
 
 func TestEveryMistakeIsFound(t *testing.T) {
 	for want, change := range map[string]func(c *Config){
-		"runner.name: teamd has no runner":       func(c *Config) { c.Runner = Runner{Name: "active"} },
-		"runner.fast_rate: runner activebackup":  func(c *Config) { c.Runner.FastRate = ptr(true) },
-		"runner.hwaddr_policy: \"x\" is none of": func(c *Config) { c.Runner.HWAddrPolicy = "x" },
-		"link_watch[0].name: teamd has no link":  func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "x"} },
-		"link_watch[0].interval: link watch":     func(c *Config) { c.LinkWatch[0].Interval = ptr(1) },
-		"link_watch[0]: arp_ping has nobody":     func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "arp_ping"} },
-		"link_watch[0].target_host: \"::1\" is":  func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "arp_ping", TargetHost: "::1"} },
-		"hwaddr: \"01:00:00:00:00:00\" is no":    func(c *Config) { c.HWAddr = "01:00:00:00:00:00" },
-		"notify_peers.count: takes 0":            func(c *Config) { c.NotifyPeers.Count = ptr(-1) },
-		"ports[1]: port eno1 is named twice":     func(c *Config) { c.Ports[1].Name = "eno1" },
-		"ports[0].lacp_prio: lacp_prio is for":   func(c *Config) { c.Ports[0].LACPPrio = ptr(1) },
-		"ports[0].queue_id: takes 0":             func(c *Config) { c.Ports[0].QueueID = ptr(-1) },
+		"runner.name: teamd has no runner":              func(c *Config) { c.Runner = Runner{Name: "active"} },
+		"runner.fast_rate: runner activebackup":         func(c *Config) { c.Runner.FastRate = ptr(true) },
+		"runner.hwaddr_policy: hwaddr_policy is one of": func(c *Config) { c.Runner.HWAddrPolicy = "x" },
+		"link_watch[0].name: teamd has no link":         func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "x"} },
+		"link_watch[0].interval: link watch":            func(c *Config) { c.LinkWatch[0].Interval = ptr(1) },
+		"link_watch[0]: arp_ping has nobody":            func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "arp_ping"} },
+		"link_watch[0].target_host: \"::1\" is":         func(c *Config) { c.LinkWatch[0] = LinkWatch{Name: "arp_ping", TargetHost: "::1"} },
+		"hwaddr: \"01:00:00:00:00:00\" is no":           func(c *Config) { c.HWAddr = "01:00:00:00:00:00" },
+		"notify_peers.count: count takes 0":             func(c *Config) { c.NotifyPeers.Count = ptr(-1) },
+		"ports[1]: port eno1 is named twice":            func(c *Config) { c.Ports[1].Name = "eno1" },
+		"ports[0].lacp_prio: lacp_prio is for":          func(c *Config) { c.Ports[0].LACPPrio = ptr(1) },
+		"ports[0].queue_id: queue_id takes 0":           func(c *Config) { c.Ports[0].QueueID = ptr(-1) },
 	} {
 		c := whole(ActiveBackup, "eno1", "eno2")
 		change(&c)

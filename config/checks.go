@@ -1,5 +1,0 @@
-package config
-
-import "github.com/vmnetd/vmnetd/teaming"
-
-func teamProblems(teaming.Config) []found { return nil }
