@@ -8,6 +8,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 )
@@ -179,21 +180,46 @@ func parsePort(name string, b []byte) (Port, error) {
 	return p.port(name), nil
 }
 
+// PlaceError is an error in teamd's JSON with its place, both from 1 on.
+type PlaceError struct {
+	Line, Column int
+	Err          error
+}
+
+func (e *PlaceError) Error() string { return fmt.Sprintf("%d:%d: %v", e.Line, e.Column, e.Err) }
+
+// Unwrap is for errors.As.
+func (e *PlaceError) Unwrap() error { return e.Err }
+
+// plain is an error of encoding/json without the words of Go.
+func plain(err error, wrong *json.UnmarshalTypeError) error {
+	if wrong == nil {
+		return errors.New(strings.Replace(strings.TrimPrefix(err.Error(), "json: "), "unknown field", "unknown key", 1))
+	}
+	kind := wrong.Type.Kind().String()
+	if kind == "struct" || kind == "map" {
+		kind = "object"
+	}
+	return fmt.Errorf("%s is a %s, and has to be a %s", lastOf(wrong.Field), wrong.Value, kind)
+}
+
 // place adds line and column to an error of encoding/json.
 func place(b []byte, err error) error {
 	var offset int64
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		offset = syntax.Offset
 	}
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+	wrong := (*json.UnmarshalTypeError)(nil)
+	if errors.As(err, &wrong) {
 		offset = wrong.Offset
 	}
 	if watch := (*watchError)(nil); errors.As(err, &watch) && offset > 0 {
 		offset += watch.begin(b)
 	}
+	err = plain(err, wrong)
 	if offset <= 0 || offset > int64(len(b)) {
 		return err
 	}
 	before := b[:offset]
-	return fmt.Errorf("%d:%d: %w", bytes.Count(before, []byte("\n"))+1, len(before)-bytes.LastIndexByte(before, '\n')-1, err)
+	return &PlaceError{bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n') - 1, err}
 }

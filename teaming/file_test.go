@@ -16,7 +16,7 @@ func TestAnErrorInALinkWatchIsPlacedInTheWholeFile(t *testing.T) {
 		"{\"ports\": {\"eno7\": {\n \"link_watch\": [{\"name\": \"ethtool\"},\n  {\"name\": \"arp_ping\",\n   \"interval\": \"7\"}]}}}": "4:18: ",
 		"{\"ports\": {\n \"link_watch\": {},\n \"eno1\": {\"link_watch\"\n:\n 7}}}":                                                     "5:2: ",
 		"{\"link_watch\": {\n \"name\": \"ethtool\"\n \"delay_up\": 1}}":                                                                "3:2: ",
-		"{\"link_watch\": {\"bogus\": 1}}":                                                                                              `unknown field "bogus"`,
+		"{\"link_watch\": {\"bogus\": 1}}":                                                                                              `unknown key "bogus"`,
 		"{\"runner\": {\"name\": \"lacp\"}}\n}":                                                                                         "2:1: ",
 		"":                                                                                                                              "unexpected end",
 	} {

@@ -63,7 +63,7 @@ func TestWhatCannotBeReadIsSaidByLineAndColumn(t *testing.T) {
 	for text, says := range map[string]string{
 		"{\n \"runner\": {\n  \"name\": 7}}": "3:",
 		"{\n \"runner\":\n x}":               "3:",
-		`{"bogus": 1}`:                       `unknown field "bogus"`,
+		`{"bogus": 1}`:                       `unknown key "bogus"`,
 	} {
 		_, _, err := Parse([]byte(text))
 		if !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(err.Error(), says) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,31 @@ func silentHost() []vmnetd.UplinkState {
 				{Name: "eno1", Link: true, Speed: 10000, Duplex: "full", Prio: 100, QueueID: -1, Watches: []vmnetd.TeamWatch{{Name: "ethtool", Up: true}}},
 				{Name: "eno2", Prio: 10, Sticky: true, QueueID: -1, DownCount: 2, Watches: []vmnetd.TeamWatch{{Name: "ethtool", Down: 2}}},
 			}}},
+	}
+}
+
+func TestAFileOfTeamdIsShownAsAnUplinkWithoutADaemon(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "team7.conf")
+	for text, want := range map[string]result{
+		`{"runner": {"name": "lacp"}, "ports": {"eno1": {}}}`: {out: "- {name: team7, team: {runner: {name: lacp}, ports: [{name: eno1}]}}"},
+		`{"runner": {"name": "spray"}}`:                       {code: 2, err: file + `: runner.name: teamd has no runner "spray"`},
+		"{\n {":                                               {code: 2, err: file + ":2:2: "},
+		`{"x": "` + strings.Repeat("x", teamdLimit) + `"}`:    {code: 2, err: "larger than 1 MiB"},
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := &fake{}
+		got := do(t, f, "convert", "teamd", file)
+		if got.code != want.code || !strings.Contains(got.out, want.out) || !strings.Contains(got.err, want.err) || f.calls != nil {
+			t.Errorf("%.60s: %+v, asked %v", text, got, f.calls)
+		}
+	}
+	if got := do(t, &fake{}, "convert", "teamd", file+".no"); got.code != 2 || !strings.Contains(got.err, "no such file") {
+		t.Errorf("no file: %+v", got)
+	}
+	if got := do(t, &fake{}, "convert", "teamd"); got.code != 2 {
+		t.Errorf("no name: %+v", got)
 	}
 }
 
