@@ -57,6 +57,43 @@ func TestATeamOfWhichThereWasNewsIsAskedAboutAllTheSame(t *testing.T) {
 	}
 }
 
+func TestVMNewsThatTheSocketCouldNotHoldIsAskedForAgain(t *testing.T) {
+	l := newLab(t)
+	l.start(t, Config{Runner: Runner{Name: ActiveBackup}})
+	l.add(t, Port{Name: "p0"})
+	l.add(t, Port{Name: "p1"})
+	team, p1 := l.ns.Link(t, l.team).Index, l.ns.Link(t, "p1").Index
+	f, err := l.subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.conn.Close() })
+	if err := f.conn.SetReadBuffer(16 << 10); err != nil { // it holds a few messages, and one answer
+		t.Fatal(err)
+	}
+	l.Notice(team, l.team)
+	for range 20 {
+		for _, port := range []string{"p0", "p1"} {
+			if err := l.Set(t.Context(), l.team, "runner.active_port", port); err != nil {
+				t.Fatal(err)
+			}
+			l.active(t, port)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.listen(ctx, f, func(int) {}) }()
+	// That there is an active port at all is told only to who asks.
+	eventually(t, "p1 is known as the active port", func() bool {
+		active, _, _ := l.Port(team, p1)
+		return active
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestVMAFailoverIsFollowedWithin100ms: the best of a few, because the machine
 // may be at something else.
 func TestVMAFailoverIsFollowedWithin100ms(t *testing.T) {

@@ -168,6 +168,7 @@ func (t *Teams) listen(ctx context.Context, f *feed, changed func(int)) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
+			f.discard()
 			t.lost(f)
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV): // a team that we asked about has gone
 		case err != nil:
@@ -181,11 +182,27 @@ func (t *Teams) listen(ctx context.Context, f *feed, changed func(int)) error {
 	}
 }
 
-// lost asks anew about every team: some of the news was dropped.
+// discard empties the socket: until it is empty the kernel drops answers, too, and
+// says no more that it does (net/netlink/af_netlink.c, netlink_overrun).
+func (f *feed) discard() {
+	raw, err := f.conn.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		for err == nil || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) {
+			_, _, err = unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT)
+		}
+	})
+}
+
+// lost asks anew about every team: some of the news was dropped, of one that
+// nothing was heard of yet maybe all.
 func (t *Teams) lost(f *feed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for team := range t.live {
+	for team := range t.names {
 		if err := f.ask(team); err != nil {
 			t.o.Log.Warn("news of teams was lost", "err", err)
 		}
