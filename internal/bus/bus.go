@@ -81,7 +81,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		case errors.Is(err, vmnetd.ErrBusy) && !owned:
 			return err
 		case err.Error() != said && ctx.Err() == nil:
-			b.o.Log.Warn("not on the bus: trying again until it works", "error", err)
+			b.o.Log.Warn("not on the bus: trying again until it works", "error", err, "next", vmnetd.NextOf(err))
 			said = err.Error()
 		}
 		select {
@@ -130,10 +130,14 @@ func (b *Bus) up(ctx context.Context) (*dbus.Conn, error) {
 func (b *Bus) own(ctx context.Context, conn *dbus.Conn) error {
 	var got dbus.RequestNameReply
 	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.RequestName", 0, b.o.Name, dbus.NameFlagDoNotQueue).Store(&got)
+	var refused dbus.Error
 	switch {
+	case errors.As(err, &refused) && refused.Name == "org.freedesktop.DBus.Error.AccessDenied":
+		// Its own words name the connection, which is another one each time.
+		return vmnetd.Errorf(vmnetd.ErrDenied, "the policy of the bus does not let us have the name %s", b.o.Name).
+			WithNext("run as root, put the package's " + b.o.Name + ".conf into /usr/share/dbus-1/system.d, and  systemctl reload dbus")
 	case err != nil:
-		return vmnetd.Errorf(vmnetd.ErrDenied, "the bus does not give us the name %s: %w", b.o.Name, err).
-			WithNext("run as root, with the bus policy of the package in /usr/share/dbus-1/system.d")
+		return vmnetd.Errorf(vmnetd.ErrFailed, "the bus does not give us the name %s: %w", b.o.Name, err)
 	case got == dbus.RequestNameReplyPrimaryOwner || got == dbus.RequestNameReplyAlreadyOwner:
 		return nil
 	}

@@ -108,6 +108,39 @@ func TestANameThatIsTakenIsBusyAtTheStartOnly(t *testing.T) {
 	receive(t, ups)
 }
 
+func TestAPolicyThatDeniesTheNameIsToldOnceWithWhatToDo(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.conf")
+	if err := os.WriteFile(none, []byte("<busconfig/>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	daemon := testkit.NewBusWithPolicy(t, none)
+	watcher, err := bus.Dial(t.Context(), daemon.Address, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	tries := make(chan *dbus.Signal, 100) // connections that come and go
+	watcher.Signal(tries)
+	if err := watcher.AddMatchSignal(dbus.WithMatchMember("NameOwnerChanged")); err != nil {
+		t.Fatal(err)
+	}
+	var log testkit.Output
+	ctx, cancel := context.WithCancel(t.Context())
+	b := bus.New(bus.Options{Address: daemon.Address, Name: name, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	for range 6 {
+		receive(t, tries)
+	}
+	cancel()
+	if err := receive(t, ended); err != nil {
+		t.Error(err)
+	}
+	if said := log.String(); strings.Count(said, "does not let us have the name") != 1 || strings.Count(said, "put the package's") != 1 {
+		t.Errorf("said:\n%s", said)
+	}
+}
+
 func TestTheFirstSocketThatAnswersIsTheBus(t *testing.T) {
 	daemon := testkit.NewBus(t)
 	log := slog.New(slog.DiscardHandler)
