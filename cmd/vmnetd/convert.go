@@ -97,6 +97,8 @@ func (a *app) convert(ctx context.Context, name, to string, live bool) error {
 		a.printConversion(conv)
 		if conv.Applied != nil {
 			a.printf("\n")
+			a.printHung("", "", "Write it into vmnetd.yaml in place of "+conv.From+", under "+conv.Anchor+" too: the next  vmnetd uplink apply  goes by the file.")
+			a.printf("\n")
 			return a.applied(ctx, c, *conv.Applied)
 		}
 		a.printConvertNext(conv)

@@ -30,6 +30,14 @@ func silentHost() []vmnetd.UplinkState {
 	}
 }
 
+func TestALiveConversionSaysThatTheFileIsStillToBeChanged(t *testing.T) {
+	f := &fake{converted: vmnetd.Conversion{From: "team0", To: "bond", Config: "- {name: bond0}", Anchor: "wan", Applied: &vmnetd.Applied{ID: "x", Changed: true, Done: []string{"make bond bond0"}}}}
+	got := do(t, f, "convert", "team2bond", "team0", "--live")
+	if got.code != 0 || !strings.Contains(got.out, "in place of team0, under wan too") || !strings.Contains(got.out, "make bond bond0") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAFileOfTeamdIsShownAsAnUplinkWithoutADaemon(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "team7.conf")
 	for text, want := range map[string]result{
