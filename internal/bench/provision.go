@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"slices"
+	"log/slog"
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/dbusapi"
+	"github.com/vmnetd/vmnetd/internal/bus"
 	"github.com/vmnetd/vmnetd/internal/failover"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/internal/testkit"
@@ -32,10 +30,14 @@ type provisioned struct {
 	switches *testkit.Netns
 	daemon   *testkit.Daemon
 	client   *dbusapi.Client
-	bus      *dbus.Conn
+	// properties is those of benchTeam as org.vmnetd1.Team has them.
+	properties func(context.Context) (map[string]any, error)
 }
 
-func benchTeam(i int) string { return fmt.Sprintf("benchteam%d", i) }
+// benchTeam is the team that is asked about.
+const benchTeam = "benchteam1"
+
+func teamName(i int) string { return fmt.Sprintf("benchteam%d", i) }
 
 func benchPort(uplink, n int) string { return fmt.Sprintf("p%d-%d", uplink, n) }
 
@@ -52,7 +54,7 @@ func provisionConfig() string {
 		if i%2 == 0 {
 			fmt.Fprintf(&b, "  - {name: bond%d, bond: {mode: active-backup, miimon: 100, ports: [%s]}}\n", i, list)
 		} else {
-			fmt.Fprintf(&b, "  - {name: %s, team: {runner: {name: activebackup}, ports: [%s]}}\n", benchTeam(i), list)
+			fmt.Fprintf(&b, "  - {name: %s, team: {runner: {name: activebackup}, ports: [%s]}}\n", teamName(i), list)
 		}
 	}
 	return b.String()
@@ -65,15 +67,20 @@ func newProvisioned(s *scope, program string) *provisioned {
 			testkit.NewVeth(s, p.host, benchPort(i, n), p.switches, benchPort(i, n))
 		}
 		if i%2 == 1 {
-			s.Cleanup(func() { testkit.EndTeamd(benchTeam(i)) })
+			s.Cleanup(func() { testkit.EndTeamd(teamName(i)) })
 		}
 	}
 	p.daemon, p.client = failover.Serve(s, program, p.host, provisionConfig())
 	_, err := p.client.Apply(s.ctx, vmnetd.ApplyOptions{NoConfirm: true})
 	s.must(err)
-	p.bus, err = dbus.Connect(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+	conn, err := bus.Dial(s.ctx, "", slog.New(slog.DiscardHandler))
 	s.must(err)
-	s.Cleanup(func() { _ = p.bus.Close() })
+	s.Cleanup(func() { _ = conn.Close() })
+	p.properties = func(ctx context.Context) (all map[string]any, err error) {
+		err = conn.Object("org.vmnetd1", "/org/vmnetd1/uplink/"+benchTeam).
+			CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, "org.vmnetd1.Team").Store(&all)
+		return all, err
+	}
 	return p
 }
 
@@ -146,7 +153,7 @@ func (h *provisioned) questions() []question {
 		{"`apply` by D-Bus, connection open", h.apply},
 		{"`vmnetd uplink apply --no-confirm`, whole process", command(h.program, "uplink", "apply", "--no-confirm")},
 		{askTeamProperties, h.team},
-		{"`vmnetd team state TEAM`, whole process", command(h.program, "team", "state", benchTeam(1))},
+		{"`vmnetd team state TEAM`, whole process", command(h.program, "team", "state", benchTeam)},
 		{askTeamdctl, h.teamdctl},
 		{"`vmnetd version`, whole process: what a start of the program costs", command(h.program, "version")},
 	}
@@ -169,15 +176,20 @@ func (h *provisioned) apply(ctx context.Context) (time.Duration, error) {
 }
 
 func (h *provisioned) team(ctx context.Context) (time.Duration, error) {
-	var props map[string]dbus.Variant
 	began := time.Now()
-	err := h.bus.Object("org.vmnetd1", dbus.ObjectPath("/org/vmnetd1/uplink/"+benchTeam(1))).
-		CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, "org.vmnetd1.Team").Store(&props)
+	port, err := h.active(ctx)
 	took := time.Since(began)
-	if port, _ := props["active_port"].Value().(string); err == nil && port == "" {
-		err = fmt.Errorf("no active port: %v", props)
+	if err == nil && port == "" {
+		err = fmt.Errorf("%s has no active port", benchTeam)
 	}
 	return took, err
+}
+
+// active is the active port, as vmnetd last said it.
+func (h *provisioned) active(ctx context.Context) (string, error) {
+	all, err := h.properties(ctx)
+	port, _ := all["active_port"].(string)
+	return port, err
 }
 
 // flood is how many link messages the kernel sends in a row.
@@ -189,7 +201,7 @@ func (h *provisioned) events(p page) {
 	say("%d link messages of a port of a bond, and of a device that is nobody's", flood)
 	h.host.Create(h.s, rtnl.NewLink{Name: "other", Kind: "dummy"})
 	p.line("%d link messages in a row, each a change of a device's alias: by how much CPU time of the daemon they cost, how many it can work off in a second on one core.", flood)
-	p.line("Late: from a failure of a team's active port right after them to the signal with the new one, teamd's own time included; and without a flood.")
+	p.line("Late: from a failure of a team's active port right after them to the property that names the new one, teamd's own time included; and without a flood.")
 	p.line("")
 	p.row("messages about", "sent per second", "worked off per second", "late after them, ms")
 	p.row("---", "---:", "---:", "---:")
@@ -220,23 +232,20 @@ func (h *provisioned) send(device string) time.Duration {
 	return time.Since(began)
 }
 
-// late is how long after the failure of a team's active port its new one is
-// signalled.
+// late is how long after the failure of a team's active port its new one is the
+// property's value.
 func (h *provisioned) late() time.Duration {
-	team := benchTeam(1)
-	path := dbus.ObjectPath("/org/vmnetd1/uplink/" + team)
-	match := []dbus.MatchOption{dbus.WithMatchObjectPath(path), dbus.WithMatchMember("PropertiesChanged")}
-	h.s.must(h.bus.AddMatchSignal(match...))
-	signals := make(chan *dbus.Signal, 64)
-	h.bus.Signal(signals)
-	defer func() {
-		h.bus.RemoveSignal(signals)
-		_ = h.bus.RemoveMatchSignal(match...)
-	}()
-	port := h.active(team)
+	port, err := h.active(h.s.ctx)
+	h.s.must(err)
 	began := time.Now()
 	h.switches.SetDown(h.s, port)
-	took := h.nextActive(signals, port, began)
+	for now := port; now == port || now == ""; {
+		if now, err = h.active(h.s.ctx); time.Since(began) > testkit.Patience {
+			h.s.Fatalf("%s has no new active port", benchTeam)
+		}
+		h.s.must(err)
+	}
+	took := time.Since(began)
 	h.switches.SetUp(h.s, port)
 	h.host.WaitRunning(h.s, port)
 	return took
@@ -245,37 +254,8 @@ func (h *provisioned) late() time.Duration {
 // teamdctl looks for the device in its own namespace.
 func (h *provisioned) teamdctl(ctx context.Context) (took time.Duration, err error) {
 	err = h.host.Do(func() error {
-		took, err = timed(ctx, "teamdctl", benchTeam(1), "state", "dump")
+		took, err = timed(ctx, "teamdctl", benchTeam, "state", "dump")
 		return err
 	})
 	return took, err
-}
-
-// active is a team's active port, as vmnetd says it.
-func (h *provisioned) active(team string) string {
-	uplinks, err := h.client.Uplinks(h.s.ctx)
-	h.s.must(err)
-	i := slices.IndexFunc(uplinks, func(u vmnetd.UplinkState) bool { return u.Name == team })
-	if i < 0 || uplinks[i].Team == nil || uplinks[i].Team.ActivePort == "" {
-		h.s.Fatalf("%s has no active port", team)
-	}
-	return uplinks[i].Team.ActivePort
-}
-
-func (h *provisioned) nextActive(signals <-chan *dbus.Signal, old string, began time.Time) time.Duration {
-	limit := time.After(testkit.Patience)
-	for {
-		select {
-		case sig := <-signals:
-			if len(sig.Body) < 2 || sig.Body[0] != "org.vmnetd1.Team" {
-				continue
-			}
-			changed, _ := sig.Body[1].(map[string]dbus.Variant)
-			if port, _ := changed["active_port"].Value().(string); port != "" && port != old {
-				return time.Since(began)
-			}
-		case <-limit:
-			h.s.Fatalf("no signal with a new active port")
-		}
-	}
 }
