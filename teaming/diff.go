@@ -73,6 +73,20 @@ func rejoins(is, want Port) bool {
 		!reflect.DeepEqual(is.LinkWatch, want.LinkWatch)
 }
 
+// Rejoins is the ports that a change from one configuration to the other takes out
+// and puts in again, as SetPort does; in name order.
+func Rejoins(is, want Config) []string {
+	var names []string
+	was := is.effective()
+	for name, to := range want.effective() {
+		if from, in := was[name]; in && rejoins(from, to) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // or is what is given, or teamd's default.
 func or[T any](given *T, byDefault T) T {
 	if given == nil {

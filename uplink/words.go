@@ -155,6 +155,7 @@ func (w *writer) differences(is, want Device) []string {
 	say(true, portDifference(is, want))
 	if want.Team != nil {
 		say(true, teamDifference(is, want))
+		say(true, rejoinText(want.Name, teamRejoins(is, want)))
 	}
 	if !governed(w.is, is.Name) && !governed(w.want, want.Name) {
 		say(want.MTU != 0 && is.MTU != want.MTU, fmt.Sprintf("MTU %d -> %d", is.MTU, want.MTU))
@@ -269,62 +270,89 @@ func (w *writer) identity(d Device) string {
 // impact is what guests on the device notice.
 func (w *writer) impact(d Device, needs string) string {
 	n := w.is.guests(d.Name)
-	if n == 0 || !cuts(w.is[d.Name], d, needs) || !slices.Contains(w.want.names(), d.Name) {
+	lost := w.lost(d, needs)
+	if n == 0 || lost == "" || !slices.Contains(w.want.names(), d.Name) {
 		return ""
 	}
-	loses := "guests lose"
-	if n == 1 {
-		loses = "guest loses"
-	}
-	return fmt.Sprintf("%d %s link for about 1 s", n, loses)
+	return plural(n, "guest loses ", "guests lose ") + lost
 }
 
-// cuts says that frames are lost while the device is changed.
+const (
+	linkLost = "link for about 1 s"
+	pathLost = "the path for a moment" // the device keeps its link: a port of it rejoins
+)
+
+// lost is what is lost over a device while it is changed, "" for nothing.
+func (w *writer) lost(want Device, needs string) string {
+	is := w.is[want.Name]
+	switch {
+	case cuts(is, want, needs):
+		return linkLost
+	case rejoinCuts(w.is, want.Name, teamRejoins(is, want)):
+		return pathLost
+	}
+	return ""
+}
+
+// cuts says that the link goes while the device is changed.
 func cuts(is, want Device, needs string) bool {
 	return needs == needsDown || needs == needsNoPorts || needs == needsRestart || needs == needsNew || is.Up && !want.Up
 }
 
 // costs says what the whole of it costs host and guests.
 func (w *writer) costs() {
-	if len(w.plan.Changes) == 0 {
-		return
+	if len(w.plan.Changes) > 0 {
+		w.plan.Cost = []string{w.hostCost(), w.guestCost()}
 	}
-	host := "host: nothing"
-	if w.host || w.hostCut() {
-		host = "host: about 1 s without network, then announced by ARP"
+}
+
+func (w *writer) hostCost() string {
+	switch lost := w.hostLoses(); {
+	case w.host || lost[linkLost]:
+		return "host: about 1 s without network, then announced by ARP"
+	case lost[pathLost]:
+		return "host: loses " + pathLost
 	}
-	most := 0
+	return "host: nothing"
+}
+
+// guestCost is of the worst that happens to guests: how many of them lose what.
+func (w *writer) guestCost() string {
+	most := map[string]int{}
 	var quiet []string
 	for _, c := range w.plan.Changes {
 		if n := w.is.guests(c.Name); c.Impact != "" {
-			most = max(most, n)
+			lost := w.lost(w.want[c.Name], c.Needs)
+			most[lost] = max(most[lost], n)
 		} else if n == 0 && w.is.there(c.Name) && w.is[c.Name].Kind == kindNIC {
 			quiet = append(quiet, c.Name)
 		}
 	}
-	guests := "guests: nothing"
-	switch {
-	case most > 0:
-		guests = "guests: " + plural(most, "loses", "lose") + " link for about 1 s"
-	case len(quiet) > 0:
-		guests = "guests: none on " + strings.Join(quiet, ", ")
+	for _, lost := range []string{linkLost, pathLost} {
+		if n := most[lost]; n > 0 {
+			return "guests: " + plural(n, "loses ", "lose ") + lost
+		}
 	}
-	w.plan.Cost = []string{host, guests}
+	if len(quiet) > 0 {
+		return "guests: none on " + strings.Join(quiet, ", ")
+	}
+	return "guests: nothing"
 }
 
-// hostCut says that a change cuts the host's own addresses off for a moment.
-func (w *writer) hostCut() bool {
+// hostLoses is what the host's own addresses lose for a moment.
+func (w *writer) hostLoses() map[string]bool {
+	all := map[string]bool{}
 	for _, c := range w.plan.Changes {
-		if !cuts(w.is[c.Name], w.want[c.Name], c.Needs) || c.Op == ">" {
+		if c.Op == ">" {
 			continue
 		}
 		for _, at := range append(w.is.over(c.Name), c.Name) {
 			if len(w.is[at].Addrs) > 0 {
-				return true
+				all[w.lost(w.want[c.Name], c.Needs)] = true
 			}
 		}
 	}
-	return false
+	return all
 }
 
 // slow says of bridges with STP that they forward late.
