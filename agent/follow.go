@@ -166,7 +166,7 @@ func (a *Agent) lookAtUplinks(ctx context.Context, specs []uplink.Spec) {
 
 // Refresh implements API.
 func (a *Agent) Refresh(ctx context.Context, name string) {
-	specs := slices.DeleteFunc(a.specs(), func(s uplink.Spec) bool { return name != "" && s.Name != name || !a.isQuiet(s.Name) })
+	specs := slices.DeleteFunc(a.specs(), func(s uplink.Spec) bool { return name != "" && s.Name != name || !a.isAsked(s.Name) })
 	if len(specs) == 0 {
 		return
 	}
@@ -175,13 +175,13 @@ func (a *Agent) Refresh(ctx context.Context, name string) {
 	a.lookAtUplinks(ctx, specs)
 }
 
-// isQuiet says that not everything about an uplink is told by itself: it has a
-// bond's or a team's state.
-func (a *Agent) isQuiet(name string) bool {
+// isAsked says that an uplink has to be asked about: it was not looked at yet, or
+// it has a bond's or a team's state, of which not everything is told by itself.
+func (a *Agent) isAsked(name string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	u := a.uplinks[name]
-	return u.Bond != nil || u.Team != nil
+	u, known := a.uplinks[name]
+	return !known || u.Bond != nil || u.Team != nil
 }
 
 // squeezed says that a device was pulled down by its uplink, which has room for

@@ -79,6 +79,9 @@ func TestNewsOfALinkThatIsNoUplinksHasNoUplinkLookedAt(t *testing.T) {
 	}
 	w.RemoveUplink("u1")
 	w.AddUplink("docker0", "02:00:00:00:00:77")
+	if a.Refresh(t.Context(), "u0"); len(a.Uplinks()) != 1 || a.Uplinks()[0].Name != "u0" {
+		t.Errorf("one that nobody has looked at yet: %+v", a.Uplinks())
+	}
 	a.refreshUplinks(t.Context())
 	matters := func(name string) bool {
 		for _, l := range a.o.Links.All() {
