@@ -145,6 +145,7 @@ func (p Port) JSON() string {
 // where it cannot be read.
 func Parse(b []byte) (c Config, device string, err error) {
 	var f file
+	b = untangled(b)
 	if err := strict(b, &f); err != nil {
 		return c, "", vmnetd.Errorf(vmnetd.ErrInvalid, "cannot read teamd's configuration: %w", place(b, err))
 	}
