@@ -147,11 +147,8 @@ func TestVMAPortsJSONMayHaveLinesAndEscapesOverBusAndSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			text, err := l.PortConfig(t.Context(), l.team, "p0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if p, err := parsePort("p0", []byte(text)); err != nil || or(p.Prio, 0) != 7 || !or(p.Sticky, false) {
-				t.Errorf("%s: %v", text, err)
+			if err != nil || !strings.Contains(text, `"prio": 7`) || !strings.Contains(text, `"sticky": true`) {
+				t.Errorf("%s, %v", text, err)
 			}
 			if got := l.ns.Run(t, "teamnl", "-p", "p0", l.team, "getoption", "priority"); strings.TrimSpace(got) != "7" {
 				t.Errorf("the driver has priority %q", got)

@@ -172,15 +172,6 @@ func (p filePort) port(name string) Port {
 	return Port{Name: name, Prio: p.Prio, Sticky: p.Sticky, QueueID: p.QueueID, LACPPrio: p.LACPPrio, LACPKey: p.LACPKey, LinkWatch: p.LinkWatch}
 }
 
-// parsePort reads the configuration of one port.
-func parsePort(name string, b []byte) (Port, error) {
-	var p filePort
-	if err := strict(b, &p); err != nil {
-		return Port{}, vmnetd.Errorf(vmnetd.ErrInvalid, "cannot read teamd's configuration of %s: %w", vmnetd.Printable(name), place(b, err))
-	}
-	return p.port(name), nil
-}
-
 // PlaceError is an error in teamd's JSON with its place, both from 1 on.
 type PlaceError struct {
 	Line, Column int

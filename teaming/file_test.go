@@ -25,9 +25,6 @@ func TestAnErrorInALinkWatchIsPlacedInTheWholeFile(t *testing.T) {
 			t.Errorf("%s\n%v, want %q", text, err, says)
 		}
 	}
-	if _, err := parsePort("eno1", []byte("{\n\"prio\": true}")); !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(err.Error(), "of eno1: 2:") {
-		t.Errorf("a port's: %v", err)
-	}
 }
 
 func TestWhatTeamdsExamplesWriteIsRead(t *testing.T) {

@@ -194,15 +194,14 @@ func (t *Teams) SetPort(ctx context.Context, team string, c Config, port string)
 	if !ok {
 		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no port %s", team, vmnetd.Printable(port))
 	}
-	text, err := t.PortConfig(ctx, team, port)
+	actual, err := t.Config(ctx, team) // a port's own may have another's in it: see untangled
 	if err != nil {
 		return err
 	}
-	is, err := parsePort(port, []byte(text))
-	if err != nil {
-		return err
+	was, in := actual.effective()[port]
+	if !in {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is no port of %s now", vmnetd.Printable(port), team)
 	}
-	was := Config{LinkWatch: c.LinkWatch, Ports: []Port{is}}.effective()[port]
 	if err := t.SetPortConfig(ctx, team, port, want.JSON()); err != nil || !rejoins(was, want) {
 		return err
 	}
