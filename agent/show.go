@@ -232,6 +232,8 @@ func uplinkCheck(u vmnetd.UplinkState) vmnetd.Check {
 		c.Level, c.Do = vmnetd.LevelWarn, "vmnetd uplink plan"
 	case u.State == vmnetd.StateDegraded:
 		c.Level, c.Do = vmnetd.LevelWarn, "vmnetd uplink show "+u.Name
+	case u.State == vmnetd.StateNoCarrier && u.Problem != "": // its ports tell why
+		c.Level, c.Do = vmnetd.LevelFail, "vmnetd uplink show "+u.Name
 	case u.State != vmnetd.StateUp:
 		c.Level, c.Do = vmnetd.LevelFail, "ip link show "+device
 	case u.Problem != "":

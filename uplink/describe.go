@@ -72,10 +72,13 @@ func (m *Manager) describe(ctx context.Context, spec Spec, is World) (vmnetd.Upl
 	if isApplied && spec.Ours() && is != nil {
 		u.Drift = m.drift(ctx, applied, spec, is)
 	}
-	if u.State == vmnetd.StateUp {
+	switch u.State {
+	case vmnetd.StateUp:
 		if lack := m.lack(spec, u); lack != "" {
 			u.State, u.Problem = vmnetd.StateDegraded, cmp.Or(u.Problem, lack)
 		}
+	case vmnetd.StateNoCarrier:
+		u.Problem = cmp.Or(m.cutOff(spec, u), u.Problem)
 	}
 	return u, nil
 }
@@ -166,10 +169,22 @@ func (m *Manager) lack(spec Spec, u vmnetd.UplinkState) string {
 			return fmt.Sprintf("teamd of %s does not answer: it is stopped or hangs", u.Ifname)
 		}
 	}
-	if spec.Kind == vmnetd.UplinkExternal {
+	carry, idle := m.sorted(spec, u)
+	switch {
+	case len(idle) == 0:
 		return ""
+	case len(carry) == 1:
+		return fmt.Sprintf("%s runs on %s alone: %s", u.Ifname, carry[0], strings.Join(idle, ", "))
 	}
-	var idle, carry []string
+	return strings.Join(idle, ", ")
+}
+
+// sorted is the configured ports that carry, and of the others why they do not.
+// What is under a VLAN is no port of it, and what is external is not configured.
+func (m *Manager) sorted(spec Spec, u vmnetd.UplinkState) (carry, idle []string) {
+	if spec.Kind == vmnetd.UplinkExternal || spec.Kind == vmnetd.UplinkVLAN {
+		return nil, nil
+	}
 	for _, name := range m.declared(context.Background(), []Spec{spec}).devicesOf(spec.Under()) {
 		switch why := m.idle(name, u); why {
 		case "":
@@ -178,13 +193,34 @@ func (m *Manager) lack(spec Spec, u vmnetd.UplinkState) string {
 			idle = append(idle, why)
 		}
 	}
-	switch {
-	case len(idle) == 0 || spec.Kind == vmnetd.UplinkVLAN:
-		return ""
-	case len(carry) == 1:
-		return fmt.Sprintf("%s runs on %s alone: %s", u.Ifname, carry[0], strings.Join(idle, ", "))
+	return carry, idle
+}
+
+// cutOff is why an uplink has no carrier, by its ports; "" where they do not tell.
+func (m *Manager) cutOff(spec Spec, u vmnetd.UplinkState) string {
+	carry, why := m.sorted(spec, u)
+	if option, least := fewest(spec); len(carry) < least {
+		why = append(why, fmt.Sprintf("%s wants %d ports that carry, and %d can", option, least, len(carry)))
 	}
-	return strings.Join(idle, ", ")
+	if len(why) == 0 {
+		return ""
+	}
+	return u.Ifname + " has no carrier: " + strings.Join(why, ", ") + "; " + cutOffGuests
+}
+
+// fewest is how many ports have to carry for an uplink to do, where more than one
+// is asked for, and the option that says so.
+func fewest(spec Spec) (option string, ports int) {
+	switch {
+	case spec.Bond != nil:
+		option, ports = "min_links", number(spec.Bond.Options["min_links"])
+	case spec.Team != nil && spec.Team.Runner.MinPorts != nil:
+		option, ports = "min_ports", *spec.Team.Runner.MinPorts
+	}
+	if ports < 2 {
+		return "", 0
+	}
+	return option, ports
 }
 
 // idle is why a configured port cannot carry, "" when it can. A drained port
@@ -204,17 +240,4 @@ func (m *Manager) idle(name string, u vmnetd.UplinkState) string {
 		return name + " has no carrier"
 	}
 	return m.judged(name, u)
-}
-
-// judged is what a link watch or the LACP of a port says against it.
-func (m *Manager) judged(name string, u vmnetd.UplinkState) string {
-	if u.Team == nil {
-		return ""
-	}
-	for _, p := range u.Team.Ports {
-		if p.Name == name && !p.Link && u.Team.Controller == "running" {
-			return "the link watch of " + name + " sees no link"
-		}
-	}
-	return ""
 }

@@ -127,6 +127,9 @@ func (f *Finder) master(ctx context.Context, index int) rtnl.Link {
 	return l
 }
 
+// cutOffGuests is what no carrier means to guests.
+const cutOffGuests = "guests on it reach neither the outside nor each other"
+
 // problem is one sentence, or "" when the uplink can carry traffic under the
 // name it was declared with.
 func problem(spec Spec, link rtnl.Link) string {
@@ -134,7 +137,7 @@ func problem(spec Spec, link rtnl.Link) string {
 	case !link.Up:
 		return fmt.Sprintf("%s is down: ip link set %s up", link.Name, link.Name)
 	case !link.Carrier:
-		return fmt.Sprintf("%s has no carrier: guests on it reach neither the outside nor each other", link.Name)
+		return fmt.Sprintf("%s has no carrier: %s", link.Name, cutOffGuests)
 	case byName(spec) && !named(link, deviceName(spec)):
 		return fmt.Sprintf("%s was renamed to %s: it is used under its new name until vmnetd starts again", deviceName(spec), link.Name)
 	case spec.MTU > 0 && link.MTU < spec.MTU:
