@@ -80,6 +80,13 @@ func (p *planner) make(want Device) {
 		config.Ports = nil // they are added one by one, as each is free
 		s.Team = &config
 	}
+	if needsFreePorts(want.Team) {
+		for _, port := range p.want.ports(want.Name) {
+			if p.is[port].Master != "" {
+				p.release(port)
+			}
+		}
+	}
 	p.do(s)
 }
 
@@ -170,7 +177,7 @@ func (p *planner) ports(want Device) {
 // stand under the same anchor and another port carries meanwhile.
 func (p *planner) waitsFor(port string, to Device) string {
 	from, anchor := p.is[port].Master, to.Master
-	if from == "" || anchor == "" || p.is[from].Master != anchor || p.want[from].Master == anchor {
+	if needsFreePorts(to.Team) || from == "" || anchor == "" || p.is[from].Master != anchor || p.want[from].Master == anchor {
 		return ""
 	}
 	carrying := p.carrying(from, to.Name)

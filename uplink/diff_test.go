@@ -122,6 +122,17 @@ func TestDeclaredUplinksBecomeTheFewestStepsInAnOrderThatTheKernelTakes(t *testi
 				set primary e1 of bond0
 				set bond0 up`,
 		},
+		"teamd starts while the ports are nobody's where it speaks LACP": {
+			is:    world(port(nic("e1", 1), "bond0"), bond("bond0", "802.3ad")),
+			specs: []Spec{{Name: "team0", Kind: vmnetd.UplinkTeam, Team: &teaming.Config{Runner: teaming.Runner{Name: teaming.LACP}, Ports: []teaming.Port{{Name: "e1"}}}}},
+			made:  map[string]string{"bond0": kindBond},
+			steps: `
+				take e1 out of bond0
+				make team team0
+				put e1 into team0
+				set team0 up
+				remove bond0`,
+		},
 		"an option that is live is written and nothing else": {
 			is:    world(port(nic("e1", 1), "bond0"), bond("bond0", "802.3ad", "xmit_hash_policy=layer2")),
 			specs: []Spec{bondSpec("bond0", "802.3ad", map[string]string{"xmit_hash_policy": "layer3+4"}, "e1")},

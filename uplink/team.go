@@ -21,6 +21,9 @@ func teamNeeds(is, want *teaming.Config) string {
 	for _, c := range teaming.Diff(*is, *want) {
 		switch {
 		case !c.Live && c.Path != "hwaddr": // that is the device's MAC
+			if needsFreePorts(want) {
+				return needsNoPorts
+			}
 			return needsRestart
 		case c.Port != "":
 			needs = needsLive

@@ -48,7 +48,48 @@ func (k *kernel) restartTeam(ctx context.Context, l rtnl.Link, s Step) error {
 		return err
 	}
 	c.HWAddr = cmp.Or(c.HWAddr, l.MAC.String())
+	if needsFreePorts(&c) {
+		return k.restartWithoutPorts(ctx, l, c)
+	}
 	return k.teams.Restart(ctx, l.Name, c)
+}
+
+// needsFreePorts says that a team's ports have to be nobody's when its teamd
+// starts. It writes into its LACPDUs the MAC that a port had while it was nobody's,
+// and sends none, and says nothing, on a port that it has never seen so (libteam
+// 1.31, ifinfo.c, update_hwaddr; teamd_runner_lacp.c, lacpdu_send): not even where
+// the port was in this team.
+func needsFreePorts(c *teaming.Config) bool { return c != nil && c.Runner.Name == teaming.LACP }
+
+// restartWithoutPorts takes the ports out while no teamd runs, and puts them in
+// once the next one does.
+func (k *kernel) restartWithoutPorts(ctx context.Context, team rtnl.Link, c teaming.Config) error {
+	if err := k.teams.Kill(ctx, team.Name); err != nil {
+		return err
+	}
+	ports := c.Ports
+	c.Ports = nil
+	for _, p := range ports {
+		l, err := k.conn.LinkByName(ctx, p.Name)
+		if err == nil {
+			err = k.conn.Set(ctx, rtnl.Change{Index: l.Index, Attrs: []rtnl.Attr{rtnl.Master(0)}})
+		}
+		if err == nil {
+			err = k.conn.SetUp(ctx, l.Index, false) // team_port_add wants it down
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := k.teams.Start(ctx, team.Name, c, true); err != nil {
+		return err
+	}
+	for _, p := range ports {
+		if err := k.teams.PortAdd(ctx, team.Name, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // someMAC is a locally administered one: what the kernel gives a device, too.

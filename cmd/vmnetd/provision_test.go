@@ -140,10 +140,14 @@ func (r *rig) uplink(name string) vmnetd.UplinkState {
 	return u
 }
 
-func (r *rig) eventually(what string, ok func() bool) {
+// eventually waits until it is so; otherwise more is to say what is.
+func (r *rig) eventually(what string, ok func() bool, more ...func()) {
 	r.t.Helper()
 	for deadline := time.Now().Add(testkit.Patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
+			for _, say := range more {
+				say()
+			}
 			r.t.Fatalf("never: %s", what)
 		}
 	}
