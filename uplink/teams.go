@@ -78,8 +78,9 @@ func (m *Manager) noticeTeam(l rtnl.Link) {
 	}
 }
 
-// takeOver starts a teamd for each team of ours that has none: the device, its
-// ports and what stands on it stay.
+// takeOver starts a teamd for each team of ours that has none: the device and what
+// stands on it stay, and so do its ports unless they have to be free meanwhile (see
+// needsFreePorts).
 func (m *Manager) takeOver(ctx context.Context, is, want World, held map[string]bool) (taken bool, errs []error) {
 	for _, name := range want.names() {
 		if want[name].Uplink != vmnetd.UplinkTeam || is[name].Controller != teaming.Gone || held[name] {
