@@ -16,19 +16,20 @@ const module = "github.com/vmnetd/vmnetd"
 // mayImport is the import matrix of ARCHITECTURE.md: what a package, apart from
 // its tests, may import of the project beside the root package and internal/….
 var mayImport = map[string][]string{
-	".":               {},
-	"policy":          {},
-	"tapdev":          {},
-	"bonding":         {},
-	"teaming":         {},
-	"announce":        {},
-	"uplink":          {"bonding", "teaming"},
-	"hypervisor":      {},
-	"agent":           {"bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
-	"agent/agenttest": {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
-	"dbusapi":         {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
-	"config":          {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor"},
-	"cmd/vmnetd":      {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "dbusapi", "config"},
+	".":                 {},
+	"policy":            {},
+	"tapdev":            {},
+	"bonding":           {},
+	"teaming":           {},
+	"announce":          {},
+	"uplink":            {"bonding", "teaming"},
+	"hypervisor":        {"hypervisor/domxml"},
+	"hypervisor/domxml": {},
+	"agent":             {"bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "hypervisor/domxml"},
+	"agent/agenttest":   {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "hypervisor/domxml"},
+	"dbusapi":           {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "hypervisor/domxml"},
+	"config":            {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "hypervisor/domxml"},
+	"cmd/vmnetd":        {"agent", "bonding", "teaming", "announce", "policy", "uplink", "tapdev", "hypervisor", "hypervisor/domxml", "dbusapi", "config"},
 }
 
 // onlyIn is who may import a library, with the reason.

@@ -30,10 +30,18 @@ type Request struct {
 	Mode    Mode   `json:"mode,omitempty"`
 	MAC     string `json:"mac,omitempty"`      // aa:bb:cc:dd:ee:ff
 	Queues  int    `json:"queues,omitempty"`   // queue pairs; 0: as the policy says
-	Via     string `json:"via,omitempty"`      // "" or "qmp": by the configured sockets; "qmp:SOCKET"
+	Via     string `json:"via,omitempty"`      // "": libvirt where it knows the VM, else qmp; "libvirt"; "qmp": by the configured sockets; "qmp:SOCKET"
 	Bus     string `json:"bus,omitempty"`      // QEMU bus to plug into, "" for the first free place
 	Addr    string `json:"addr,omitempty"`     // slot on Bus, "" for the first free one
 	NoVHost bool   `json:"no_vhost,omitempty"` // OpenTap: the owner has no use for vhost-net fds
+
+	// Live and Config are virsh's --live and --config: the running VM, what is
+	// kept for its next start, or both. Neither: the running VM, or, where it is
+	// shut off, what is kept.
+	Live     bool   `json:"live,omitempty"`
+	Config   bool   `json:"config,omitempty"`
+	Handover string `json:"handover,omitempty"` // "" or "name": libvirt opens the device by its name; "fd": the queue fds travel through its monitor
+	Incoming bool   `json:"incoming,omitempty"` // the VM waits for a migration: its link stays down until its CPUs run
 }
 
 // Attachment is one NIC of one VM as it is shown everywhere: the field names
@@ -54,7 +62,7 @@ type Attachment struct {
 	Queues      int      `json:"queues"`
 	VHost       bool     `json:"vhost"`
 	VHostReason string   `json:"vhost_reason"` // why not, when VHost is false
-	Via         string   `json:"via"`          // qmp:SOCKET, exec, fd
+	Via         string   `json:"via"`          // libvirt, qmp:SOCKET, exec, fd
 	Link        string   `json:"link"`         // up, no-carrier, down
 	Phase       Phase    `json:"phase"`
 	Problem     string   `json:"problem"` // one sentence, "" when all is well
@@ -65,6 +73,30 @@ type Attachment struct {
 
 // FullName is VM/NIC, the attachment's name everywhere.
 func (a Attachment) FullName() string { return FullName(a.VM, a.ID) }
+
+// Import is what `vmnetd import` changes, or would change, in a VM's definition.
+type Import struct {
+	VM      string         `json:"vm"`
+	Changes []ImportChange `json:"changes"`
+	Applied bool           `json:"applied"`
+}
+
+// ImportChange is one interface of a definition.
+type ImportChange struct {
+	MAC     string `json:"mac"`
+	Addr    string `json:"addr"` // the guest's PCI address, which stays: 0000:05:00.0
+	ID      string `json:"id"`
+	From    string `json:"from"` // direct bridge on eno1
+	To      string `json:"to"`   // macvtap bridge on wan
+	Network string `json:"network"`
+	Problem string `json:"problem"` // why it stays as it is, "" when it does not
+}
+
+// ImportOptions says what Import does beyond showing.
+type ImportOptions struct {
+	Apply  bool `json:"apply,omitempty"`
+	Revert bool `json:"revert,omitempty"` // back to what the interfaces were before
+}
 
 // Check is one line of `doctor` or `status --check`.
 type Check struct {

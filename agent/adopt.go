@@ -28,7 +28,7 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, "")
 	if err == nil {
 		r.UUID = vm.UUID
-		if place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.ID); err == nil && ok {
+		if place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic()); err == nil && ok {
 			r.Via, r.Instance, r.Bus, r.Addr = vm.Via, vm.Instance, place.Bus, place.Addr
 		}
 	}

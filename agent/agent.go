@@ -194,7 +194,7 @@ func (a *Agent) loadConfig() error {
 		a.o.Log.Error("configuration is not in force: what was accepted last runs on", "err", candidateErr)
 	}
 	a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
-	return a.o.Hypervisor.SetPatterns(accepted.Sockets)
+	return a.o.Hypervisor.Configure(accepted.Ways)
 }
 
 func (a *Agent) accept(cfg Config) (Config, error) {
@@ -258,12 +258,12 @@ func (a *Agent) acceptCandidate() (Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if err := a.o.Hypervisor.SetPatterns(cfg.Sockets); err != nil {
+	if err := a.o.Hypervisor.Configure(cfg.Ways); err != nil {
 		return cfg, err
 	}
 	cfg, err = a.accept(cfg)
 	if err != nil {
-		err = errors.Join(err, a.o.Hypervisor.SetPatterns(a.config().Sockets))
+		err = errors.Join(err, a.o.Hypervisor.Configure(a.config().Ways))
 	}
 	return cfg, err
 }

@@ -664,3 +664,7 @@ func TestDuplicateMACNamesTheHolder(t *testing.T) {
 func contains(err error, part string) bool {
 	return err != nil && strings.Contains(err.Error(), part)
 }
+
+func (*fixed) Kept() ([]WantedVM, error)           { return nil, nil }
+func (*fixed) Keep(vmnetd.Request) (bool, error)   { return false, nil }
+func (*fixed) Unkeep(string, string) (bool, error) { return false, nil }

@@ -17,9 +17,11 @@ type Caller struct {
 
 // Selector names the NIC or NICs of a VM to detach: one of its fields.
 type Selector struct {
-	ID  string
-	MAC string
-	All bool
+	ID     string
+	MAC    string
+	All    bool
+	Live   bool // as in vmnetd.Request
+	Config bool
 }
 
 // Owner is the process that an attachment by fd lives as long as.
@@ -53,6 +55,16 @@ type API interface {
 	// is the device set up.
 	Claim(ctx context.Context, token []byte, owner Owner) (set *queuefd.Set, done func(error) (vmnetd.Attachment, error), err error)
 	List(vm string) []vmnetd.Attachment
+	// DomainHook is libvirt's qemu hook: operation, sub-operation and the domain's
+	// XML. Only an error at prepare/begin stops the VM; it never asks libvirt.
+	DomainHook(ctx context.Context, who Caller, vm, op, sub, xml string) error
+	// DomainXML is the <interface> element that has libvirt give a VM the NIC that
+	// policy grants, for whoever writes domains (virt-install, Terraform).
+	DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (string, error)
+	// Import shows, and with o.Apply makes, NICs of ours of the interfaces in a
+	// VM's definition that stand on devices of this host. vmnetd.ErrBusy: the VM
+	// runs, or it changed meanwhile.
+	Import(ctx context.Context, who Caller, vm string, o vmnetd.ImportOptions) (vmnetd.Import, error)
 	// Uplinks is the uplinks as they were last looked at; Refresh looks at one of
 	// them, "" for all, again where kernel and teamd do not tell everything by
 	// themselves (link watches, LACP).

@@ -25,6 +25,11 @@ type scripted struct {
 func (s *scripted) Candidate() (Config, error) { return s.candidate, s.candidateErr }
 func (s *scripted) Accepted() (Config, error)  { return s.accepted, s.acceptedErr }
 func (s *scripted) Name() string               { return "vmnetd.yaml" }
+
+func (*scripted) Kept() ([]WantedVM, error)           { return nil, nil }
+func (*scripted) Keep(vmnetd.Request) (bool, error)   { return false, nil }
+func (*scripted) Unkeep(string, string) (bool, error) { return false, nil }
+
 func (s *scripted) Accept(c Config) error {
 	if s.acceptErr == nil {
 		s.accepted, s.acceptedErr = c, nil
@@ -67,7 +72,7 @@ func TestWhatTheStartRunsOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			if c.refused {
-				w.Refuse("SetPatterns", 1)
+				w.Refuse("Configure", 1)
 			}
 			a := fresh(t, w, &c.src)
 			err := a.loadConfig()
@@ -76,7 +81,7 @@ func TestWhatTheStartRunsOn(t *testing.T) {
 			}
 			if err != nil {
 				if c.refused {
-					w.Refuse("SetPatterns", 1)
+					w.Refuse("Configure", 1)
 				}
 				if run := a.Run(t.Context()); !errors.Is(run, c.fails) {
 					t.Errorf("Run = %v", run)
@@ -111,7 +116,7 @@ func TestReloadThatCannotBePutInForceChangesNothing(t *testing.T) {
 			<-a.Ready()
 			src.candidate = Config{Raw: []byte("new")}
 			if what == "patterns" {
-				w.Refuse("SetPatterns", 1)
+				w.Refuse("Configure", 1)
 			} else {
 				src.acceptErr = agenttest.ErrInjected
 			}

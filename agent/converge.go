@@ -153,7 +153,7 @@ func (a *Agent) unplugOld(ctx context.Context, r record, vm hypervisor.VM) error
 	if err := a.cutOff(ctx, r, vm); err != nil {
 		return err
 	}
-	err := a.o.Hypervisor.Unplug(ctx, vm, r.ID)
+	err := a.o.Hypervisor.Unplug(ctx, vm, r.nic())
 	if errors.Is(err, hypervisor.ErrEjecting) {
 		return vmnetd.Errorf(vmnetd.ErrBusy, "the guest has not let go of the NIC whose device has gone: %w", err)
 	}
@@ -243,7 +243,7 @@ func (a *Agent) deviceGone(ctx context.Context, r record, vm hypervisor.VM) {
 
 // cutOff is for a NIC that may never have been plugged, too.
 func (a *Agent) cutOff(ctx context.Context, r record, vm hypervisor.VM) error {
-	err := a.o.Hypervisor.CutOff(ctx, vm, r.ID)
+	err := a.o.Hypervisor.CutOff(ctx, vm, r.nic())
 	if errors.Is(err, vmnetd.ErrNotFound) {
 		return nil
 	}

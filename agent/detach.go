@@ -215,7 +215,7 @@ func (a *Agent) unplug(ctx context.Context, r record, dead bool) error {
 			return err
 		}
 	}
-	if err := a.o.Hypervisor.Unplug(ctx, vm, r.ID); err != nil || !r.byFD() {
+	if err := a.o.Hypervisor.Unplug(ctx, vm, r.nic()); err != nil || !r.byFD() {
 		return err
 	}
 	return a.released(ctx, r)

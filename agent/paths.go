@@ -201,7 +201,7 @@ func (a *Agent) setLink(ctx context.Context, k key, up bool) {
 	}
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
 	if err == nil {
-		err = a.o.Hypervisor.SetLink(ctx, vm, r.ID, up)
+		err = a.o.Hypervisor.SetLink(ctx, vm, r.nic(), up)
 	}
 	if err != nil {
 		a.o.Log.Warn("cannot set the guest's link", "vm", r.VM, "id", r.ID, "up", up, "err", err)

@@ -38,6 +38,12 @@ func (r record) key() key { return key{r.VM, r.ID} }
 // that vms: lists a NIC that cannot be had.
 func (r record) decided() bool { return r.MAC != "" }
 
+// nic is the record's NIC as the hypervisor knows it.
+func (r record) nic() hypervisor.NIC {
+	mac, _ := vmnetd.ParseMAC(r.MAC)
+	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == "fd"}
+}
+
 // byFD says that the NIC belongs to a process that holds the queues itself, so
 // that there is nobody to plug it into.
 func (r record) byFD() bool { return r.Via == viaExec || r.Via == viaFD }

@@ -153,7 +153,7 @@ func (a *Agent) guests() map[string]int {
 // VMs implements API.
 func (a *Agent) VMs() []string {
 	names := a.concerned()
-	for name := range a.o.Hypervisor.Sockets() {
+	for _, name := range a.o.Hypervisor.Names() {
 		names[name] = true
 	}
 	return slices.Sorted(maps.Keys(names))

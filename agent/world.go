@@ -8,6 +8,7 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/announce"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/policy"
@@ -20,7 +21,8 @@ type Config struct {
 	Policy   policy.Set
 	Uplinks  []uplink.Spec
 	VMs      []WantedVM
-	Sockets  []string  // QMP socket patterns: /run/vmnetd/qmp/{vm}.sock
+	Ways     hypervisor.Config
+	Trusted  bool      // labels in a domain's metadata count
 	Warnings []string  // each one sentence with file:line
 	Raw      []byte    // what Accept keeps: the files as they were read
 	At       time.Time // when it was accepted; zero for a candidate
@@ -45,6 +47,12 @@ type ConfigSource interface {
 	Accept(c Config) error
 	// Name is the main file's path, for messages.
 	Name() string
+	// Kept is the NICs that `attach --config` wrote down for VMs of which no
+	// hypervisor keeps a definition; Keep adds one or puts it in the place of the
+	// one of that id, Unkeep drops one. All of it is on disk when they return.
+	Kept() ([]WantedVM, error)
+	Keep(req vmnetd.Request) (changed bool, err error)
+	Unkeep(vm, id string) (changed bool, err error)
 }
 
 // Links is the kernel's links in the daemon's network namespace, mirrored by
@@ -152,18 +160,22 @@ type Devices interface {
 	// Holders finds the processes that hold a queue of the device open;
 	// complete is false when some process could not be searched.
 	Holders(ctx context.Context, dev tapdev.Device) (pids []int, complete bool, err error)
+	// SetFilter has the device receive what the guest asks for: its MAC, its
+	// groups, or all multicasts.
+	SetFilter(ctx context.Context, dev tapdev.Device, mac net.HardwareAddr, groups []net.HardwareAddr, all bool) error
 	// VHost says whether the host has vhost-net, and if not why.
 	VHost() (ok bool, reason string)
 	// Doctor checks what the devices need of the host.
 	Doctor(ctx context.Context) []vmnetd.Check
 }
 
-// Hypervisor plugs NICs into running VMs (hypervisor.QMP implements it).
+// Hypervisor plugs NICs into running VMs and knows what libvirt keeps of them
+// (hypervisor.Ways implements it).
 type Hypervisor interface {
-	// SetPatterns replaces the socket patterns; Run follows them from then on.
-	SetPatterns(patterns []string) error
-	// Find looks a VM up by name, through via ("", "qmp" or "qmp:SOCKET").
-	// vmnetd.ErrNotFound names the patterns tried.
+	// Configure replaces where VMs are looked for; Run follows that from then on.
+	Configure(cfg hypervisor.Config) error
+	// Find looks a running VM up by name, through via ("", "libvirt", "qmp" or
+	// "qmp:SOCKET"). vmnetd.ErrNotFound names what was tried.
 	Find(ctx context.Context, name, via string) (hypervisor.VM, error)
 	// Ask is Find that asks the VM itself, also one that is known: whether it
 	// runs now, and with how many vCPUs.
@@ -175,20 +187,33 @@ type Hypervisor interface {
 	// Each step is undone when a later one fails.
 	Plug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.Place, error)
 	// Plugged says whether a NIC of that id is in the VM, and where.
-	Plugged(ctx context.Context, vm hypervisor.VM, id string) (place hypervisor.Place, ok bool, err error)
+	Plugged(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (place hypervisor.Place, ok bool, err error)
 	// Unplug asks the guest to let go and removes the backend once it has.
 	// hypervisor.ErrEjecting: it has not yet; call again.
-	Unplug(ctx context.Context, vm hypervisor.VM, id string) error
+	Unplug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) error
 	// CutOff takes the backend away from a NIC whose device has gone, before
 	// anything else is done with it; the guest sees no link. vmnetd.ErrNotFound:
 	// there is no such NIC.
-	CutOff(ctx context.Context, vm hypervisor.VM, id string) error
+	CutOff(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) error
 	// SetLink has the guest see a NIC's link up or down.
-	SetLink(ctx context.Context, vm hypervisor.VM, id string, up bool) error
+	SetLink(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC, up bool) error
+	// Filter asks what the guest wants a NIC to receive, and thereby has the next
+	// change told by a Sighting. vmnetd.ErrUnsupported: changes are not told.
+	Filter(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.RxFilter, error)
+	// Definition is what libvirt keeps of a VM, running or not. vmnetd.ErrNotFound:
+	// it keeps none of that name.
+	Definition(ctx context.Context, name string) (hypervisor.Definition, error)
+	// Define writes a NIC into a VM's definition, in the place of the one of that
+	// id or device; Undefine takes one out.
+	Define(ctx context.Context, name string, nic domxml.Element) (changed bool, err error)
+	Undefine(ctx context.Context, name string, nic hypervisor.NIC) (changed bool, err error)
+	// Redefine replaces a definition, unless it was changed since it was read:
+	// vmnetd.ErrBusy.
+	Redefine(ctx context.Context, was hypervisor.Definition, xml string) error
 	// Run watches for VMs that come and go until ctx ends. Its first zero
 	// Sighting says that the watch has begun.
 	Run(ctx context.Context, saw func(hypervisor.Sighting)) error
-	// Sockets lists the sockets that exist now and match a pattern, by VM name.
-	Sockets() map[string]string
+	// Names is the VMs that are there now, and those that libvirt knows, by name.
+	Names() []string
 	Doctor(ctx context.Context) []vmnetd.Check
 }

@@ -83,7 +83,7 @@ func show(cfg agent.Config, err error) string {
 			fmt.Fprintf(&b, "  nic %s/%s network=%q uplink=%q mode=%q mac=%q queues=%d bus=%q addr=%q\n", n.VM, n.ID, n.Network, n.Uplink, n.Mode, n.MAC, n.Queues, n.Bus, n.Addr)
 		}
 	}
-	fmt.Fprintf(&b, "sockets %q\n", cfg.Sockets)
+	fmt.Fprintf(&b, "sockets %q\n", cfg.Ways.Sockets)
 	for _, w := range append(cfg.Warnings, Warnings(cfg, func(s uplink.Spec) bool { return !strings.HasPrefix(s.Name, "absent") })...) {
 		fmt.Fprintf(&b, "warning %s\n", w)
 	}

@@ -30,11 +30,11 @@ func (b *builder) addHypervisors(docs []*document) {
 		given = given || s.Given
 		for _, pattern := range s.V {
 			if pattern.Given && seen.add(b.problems, "socket pattern", pattern.V, pattern.At) {
-				b.cfg.Sockets = append(b.cfg.Sockets, pattern.V)
+				b.cfg.Ways.Sockets = append(b.cfg.Ways.Sockets, pattern.V)
 			}
 		}
 	}
 	if !given {
-		b.cfg.Sockets = DefaultSockets()
+		b.cfg.Ways.Sockets = DefaultSockets()
 	}
 }

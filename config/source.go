@@ -90,3 +90,14 @@ func (s *Source) moveAside(why error) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the configuration accepted last cannot be used: %w; it was moved to %s", why, aside).
 		WithNext("vmnetd reload  accepts the configuration in /etc/vmnetd")
 }
+
+// Kept implements agent.ConfigSource.
+func (s *Source) Kept() ([]agent.WantedVM, error) { return nil, nil }
+
+// Keep implements agent.ConfigSource.
+func (s *Source) Keep(vmnetd.Request) (bool, error) {
+	return false, vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
+}
+
+// Unkeep implements agent.ConfigSource.
+func (s *Source) Unkeep(string, string) (bool, error) { return false, nil }

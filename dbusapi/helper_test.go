@@ -317,3 +317,21 @@ func eventfds(n int) []int {
 	}
 	return fds
 }
+
+func (f *fake) DomainHook(_ context.Context, who agent.Caller, vm, op, sub, xml string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.callers, f.verbs = append(f.callers, who), append(f.verbs, strings.Join([]string{"hook", vm, op, sub, xml}, " "))
+	return f.fail
+}
+
+func (f *fake) DomainXML(_ context.Context, _ agent.Caller, req vmnetd.Request) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, req)
+	return "<interface/>", f.fail
+}
+
+func (f *fake) Import(_ context.Context, _ agent.Caller, vm string, o vmnetd.ImportOptions) (vmnetd.Import, error) {
+	return vmnetd.Import{VM: vm, Changes: []vmnetd.ImportChange{}, Applied: o.Apply}, f.fail
+}

@@ -79,9 +79,11 @@ func encodeRequest(req vmnetd.Request) map[string]dbus.Variant {
 
 // selection is agent.Selector as options.
 type selection struct {
-	ID  string `json:"id"`
-	MAC string `json:"mac"`
-	All bool   `json:"all"`
+	ID     string `json:"id"`
+	MAC    string `json:"mac"`
+	All    bool   `json:"all"`
+	Live   bool   `json:"live"`
+	Config bool   `json:"config"`
 }
 
 func decodeSelector(vm string, options map[string]dbus.Variant) (agent.Selector, error) {
@@ -99,7 +101,8 @@ func decodeSelector(vm string, options map[string]dbus.Variant) (agent.Selector,
 	if sel.ID != "" && sel.MAC != "" || sel.All && (sel.ID != "" || sel.MAC != "") {
 		return agent.Selector{}, vmnetd.Errorf(vmnetd.ErrInvalid, "id, mac and all exclude each other")
 	}
-	return agent.Selector{ID: req.ID, MAC: req.MAC, All: sel.All}, nil
+	sel.ID, sel.MAC = req.ID, req.MAC
+	return agent.Selector(sel), nil
 }
 
 func encodeSelector(sel agent.Selector) map[string]dbus.Variant {

@@ -13,16 +13,16 @@ import (
 // tap that has gone (TUNSETQUEUE is EINVAL then; hw/net/virtio-net.c,
 // assertion in virtio_net_set_queue_pairs), and leaves queues alone whose
 // netdev was deleted (peer_deleted). vmnetd.ErrNotFound: there is no such NIC.
-func (q *QMP) CutOff(ctx context.Context, vm VM, id string) error {
+func (q *QMP) CutOff(ctx context.Context, vm VM, nic NIC) error {
 	l, err := q.enter(ctx, vm)
 	if err != nil {
 		return notHere(vm.Socket, err)
 	}
 	defer l.close()
 	var netdev string
-	plugged, err := l.get(ctx, peripheral+"/"+deviceID(id), "netdev", &netdev)
+	plugged, err := l.get(ctx, peripheral+"/"+deviceID(nic.ID), "netdev", &netdev)
 	if err == nil && !plugged {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), id)
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), nic.ID)
 	}
 	if err == nil && netdev != "" {
 		err = l.Do(ctx, "netdev_del", map[string]string{"id": netdev}, nil)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ func TestFindKnowsWhoIsBehindTheSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := VM{Name: guest.Name, UUID: uuid, Via: "qmp:" + guest.Socket, Socket: guest.Socket, PID: guest.PID, Instance: vm.Instance, VCPUs: 3}
-		if vm != want || !strings.HasPrefix(vm.Instance, fmt.Sprint(guest.PID, ":")) {
+		if !reflect.DeepEqual(vm, want) || !strings.HasPrefix(vm.Instance, fmt.Sprint(guest.PID, ":")) {
 			t.Errorf("Find(%q) = %+v, want %+v", via, vm, want)
 		}
 	}
@@ -45,7 +46,7 @@ func TestFindAsksARunOfAVMOnce(t *testing.T) {
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
 	first := find(t, q, guest.Name)
 	open(t, guest.Socket, Limits{}) // from now on a question would find the socket busy
-	if vm, err := q.Find(t.Context(), guest.Name, ""); err != nil || vm != first {
+	if vm, err := q.Find(t.Context(), guest.Name, ""); err != nil || !reflect.DeepEqual(vm, first) {
 		t.Errorf("Find = %+v, %v", vm, err)
 	}
 	if _, err := q.Ask(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrBusy) {
@@ -125,7 +126,7 @@ func TestStoppedQEMUIsNamedToEveryCaller(t *testing.T) {
 
 func TestFindNamesWhatItTried(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
-	if err := q.SetPatterns([]string{dir + "/{vm}.sock", dir + "/{vm}/qmp", "/nonexistent/{vm}.qmp"}); err != nil {
+	if err := q.setPatterns([]string{dir + "/{vm}.sock", dir + "/{vm}/qmp", "/nonexistent/{vm}.qmp"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := q.Find(t.Context(), "vm1", "")
@@ -165,7 +166,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	if _, err := q.Find(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrDenied) {
 		t.Errorf("a link in place of the socket: %v", err)
 	}
-	if err := q.SetPatterns([]string{dir + "/{vm}/" + guest.Name + ".sock"}); err != nil {
+	if err := q.setPatterns([]string{dir + "/{vm}/" + guest.Name + ".sock"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Dir(guest.Socket), filepath.Join(dir, guest.Name)); err != nil {
@@ -203,7 +204,7 @@ func TestSocketPathMayBeLongerThanASocketAddress(t *testing.T) {
 	if err := os.Mkdir(deep, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.SetPatterns([]string{deep + "/{vm}.sock"}); err != nil {
+	if err := q.setPatterns([]string{deep + "/{vm}.sock"}); err != nil {
 		t.Fatal(err)
 	}
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: deep, NoName: true})
@@ -413,8 +414,8 @@ func TestAllowedIsRootOrBeneathAConfiguredDirectory(t *testing.T) {
 func TestBadPatternIsRefusedAndTheOldOnesStay(t *testing.T) {
 	q := NewQMP(Options{Patterns: []string{"/a/{vm}.sock"}})
 	for _, text := range []string{"", "a/{vm}", "/a/b", "/a/{vm}/{vm}", "/a/../{vm}", "/a//{vm}"} {
-		if err := q.SetPatterns([]string{"/b/{vm}", text}); !errors.Is(err, vmnetd.ErrInvalid) {
-			t.Errorf("SetPatterns(%q) = %v", text, err)
+		if err := q.setPatterns([]string{"/b/{vm}", text}); !errors.Is(err, vmnetd.ErrInvalid) {
+			t.Errorf("setPatterns(%q) = %v", text, err)
 		}
 	}
 	if got := q.config(); len(got) != 1 || got[0].path("x") != "/a/x.sock" {

@@ -56,7 +56,7 @@ func TestNICIsCleanOnlyAfterWhatWentWellToItsEnd(t *testing.T) {
 		do   func() error
 	}{
 		{"plug", failpoint.HandoverNetdev, func() error { _, err := q.Plug(t.Context(), vm, nic(t, "net0", 1)); return err }},
-		{"unplug", failpoint.DetachNetdev, func() error { return q.Unplug(t.Context(), vm, "net0") }},
+		{"unplug", failpoint.DetachNetdev, func() error { return q.Unplug(t.Context(), vm, NIC{ID: "net0"}) }},
 	} {
 		q.at(step.at, func() error { return errProvoked })
 		if err := step.do(); !errors.Is(err, errProvoked) || marked() {

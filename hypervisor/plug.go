@@ -268,15 +268,15 @@ func (h *handover) deviceArgs() map[string]any {
 }
 
 // Plugged says whether a NIC of that id is in the VM, and where.
-func (q *QMP) Plugged(ctx context.Context, vm VM, id string) (place Place, ok bool, err error) {
+func (q *QMP) Plugged(ctx context.Context, vm VM, nic NIC) (place Place, ok bool, err error) {
 	l, err := q.enter(ctx, vm)
 	if err != nil {
 		return Place{}, false, notHere(vm.Socket, err)
 	}
 	defer l.close()
-	ok, err = l.hasDevice(ctx, deviceID(id))
+	ok, err = l.hasDevice(ctx, deviceID(nic.ID))
 	if ok && err == nil {
-		place, err = l.where(ctx, deviceID(id))
+		place, err = l.where(ctx, deviceID(nic.ID))
 		place.Already = true
 	}
 	if err != nil {

@@ -41,11 +41,11 @@ func TestPlugHandsOverEveryQueue(t *testing.T) {
 					t.Errorf("place = %+v", place)
 				}
 				checkDevice(t, guest, "net0", queues)
-				again, ok, err := q.Plugged(t.Context(), vm, "net0")
+				again, ok, err := q.Plugged(t.Context(), vm, NIC{ID: "net0"})
 				if err != nil || !ok || again.Bus != place.Bus || again.Addr != place.Addr {
 					t.Errorf("Plugged = %+v, %v, %v, want %+v", again, ok, err, place)
 				}
-				if _, ok, err := q.Plugged(t.Context(), vm, "net1"); ok || err != nil {
+				if _, ok, err := q.Plugged(t.Context(), vm, NIC{ID: "net1"}); ok || err != nil {
 					t.Errorf("Plugged(net1) = %v, %v", ok, err)
 				}
 			})
@@ -340,7 +340,7 @@ func TestQEMUKilledBetweenAnyTwoSteps(t *testing.T) {
 					t.Errorf("Plug = %v, want ErrNotFound", err)
 				}
 			})
-			if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 				t.Errorf("Unplug from a VM that has gone: %v", err)
 			}
 		})
@@ -421,7 +421,7 @@ func TestAnotherRunOfTheVMIsNotTouched(t *testing.T) {
 	if _, err := q.Plug(t.Context(), old, nic(t, "net0", 1)); !errors.Is(err, ErrOtherRun) || !errors.Is(err, vmnetd.ErrNotFound) {
 		t.Errorf("Plug into the run that ended = %v", err)
 	}
-	if err := q.Unplug(t.Context(), old, "net0"); err != nil {
+	if err := q.Unplug(t.Context(), old, NIC{ID: "net0"}); err != nil {
 		t.Errorf("Unplug from the run that ended = %v", err)
 	}
 	clean(t, next, "net0")
@@ -431,21 +431,21 @@ func TestCutOffNICHasNoBackendAndCanBeUnplugged(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir, Args: ejects.Args})
 	vm := find(t, q, guest.Name)
-	if err := q.CutOff(t.Context(), vm, "net0"); !errors.Is(err, vmnetd.ErrNotFound) {
+	if err := q.CutOff(t.Context(), vm, NIC{ID: "net0"}); !errors.Is(err, vmnetd.ErrNotFound) {
 		t.Errorf("CutOff of no NIC = %v", err)
 	}
 	if _, err := q.Plug(t.Context(), vm, nic(t, "net0", 4)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := q.CutOff(t.Context(), vm, "net0"); err != nil {
+		if err := q.CutOff(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := tapsOf(guest.PID); n != 0 {
 		t.Errorf("QEMU still holds %d queues", n)
 	}
-	if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+	if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 		t.Fatal(err)
 	}
 	clean(t, guest, "net0")
@@ -465,7 +465,7 @@ func TestNoSocketIsHeldOverASecond(t *testing.T) {
 			if _, err := q.Plug(t.Context(), vm, card); err != nil {
 				return err
 			}
-			if err := q.Unplug(t.Context(), vm, "net0"); !errors.Is(err, ErrEjecting) {
+			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); !errors.Is(err, ErrEjecting) {
 				return fmt.Errorf("want ErrEjecting: %w", err)
 			}
 			return nil
@@ -484,14 +484,14 @@ func TestGuestSeesTheLinkThatItIsGiven(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
 	vm := find(t, q, guest.Name)
-	if err := q.SetLink(t.Context(), vm, "net0", false); !errors.Is(err, vmnetd.ErrNotFound) {
+	if err := q.SetLink(t.Context(), vm, NIC{ID: "net0"}, false); !errors.Is(err, vmnetd.ErrNotFound) {
 		t.Errorf("SetLink of no NIC = %v", err)
 	}
 	if _, err := q.Plug(t.Context(), vm, nic(t, "net0", 1)); err != nil {
 		t.Fatal(err)
 	}
 	for _, up := range []bool{false, false, true} {
-		if err := q.SetLink(t.Context(), vm, "net0", up); err != nil {
+		if err := q.SetLink(t.Context(), vm, NIC{ID: "net0"}, up); err != nil {
 			t.Errorf("SetLink(%v) = %v", up, err)
 		}
 	}

@@ -16,9 +16,13 @@ import (
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
+// Configure puts a configuration in force; with a bad one (vmnetd.ErrInvalid)
+// the old one stays.
+func (q *QMP) Configure(c Config) error { return q.setPatterns(c.Sockets) }
+
 // Options is what NewQMP needs. The zero value works.
 type Options struct {
-	Patterns []string // as for SetPatterns; a bad one is logged and none is used
+	Patterns []string // as for setPatterns; a bad one is logged and none is used
 	FP       failpoint.Set
 	Log      *slog.Logger
 	Limits   Limits
@@ -51,16 +55,16 @@ func NewQMP(o Options) *QMP {
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
-	if err := q.SetPatterns(o.Patterns); err != nil {
+	if err := q.setPatterns(o.Patterns); err != nil {
 		q.log.Error("no socket pattern is used", "error", err)
 	}
 	return q
 }
 
-// SetPatterns replaces the socket patterns. Each is an absolute path with {vm}
+// setPatterns replaces the socket patterns. Each is an absolute path with {vm}
 // in one of its components: /run/vmnetd/qmp/{vm}.sock. With a bad one
 // (vmnetd.ErrInvalid) the old ones stay.
-func (q *QMP) SetPatterns(texts []string) error {
+func (q *QMP) setPatterns(texts []string) error {
 	patterns, err := parsePatterns(texts)
 	if err != nil {
 		return err

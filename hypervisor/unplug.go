@@ -14,7 +14,8 @@ import (
 // Unplug asks the guest to let go of a NIC and removes its backend once it has.
 // ErrEjecting: it has not yet; call again. A NIC that was never plugged, or
 // only half, is cleaned up; a VM that has gone has nothing to clean up.
-func (q *QMP) Unplug(ctx context.Context, vm VM, id string) error {
+func (q *QMP) Unplug(ctx context.Context, vm VM, nic NIC) error {
+	id := nic.ID
 	if err := vmnetd.CheckID(id); err != nil {
 		return err
 	}

@@ -26,13 +26,13 @@ func TestUnplugTakesTheNICItsNetdevAndItsQueues(t *testing.T) {
 			t.Fatal(err)
 		}
 		within(t, 700*time.Millisecond, "Unplug", func() {
-			if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 				t.Fatal(err)
 			}
 		})
 		clean(t, guest, "net0")
 	}
-	if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+	if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 		t.Errorf("Unplug of a NIC that is not there: %v", err)
 	}
 }
@@ -63,7 +63,7 @@ func TestGuestThatNeverLetsGoIsAskedAgain(t *testing.T) {
 			}
 			for range 2 { // the second time, QEMU says that it is pending
 				within(t, time.Second, "Unplug", func() {
-					err := q.Unplug(t.Context(), vm, "net0")
+					err := q.Unplug(t.Context(), vm, NIC{ID: "net0"})
 					if !errors.Is(err, ErrEjecting) || !errors.Is(err, vmnetd.ErrBusy) {
 						t.Fatalf("Unplug = %v, want ErrEjecting", err)
 					}
@@ -97,7 +97,7 @@ func TestUnplugFinishesWhatACrashLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			q.at(failpoint.DetachNetdev, func() error { return errProvoked })
-			if err := q.Unplug(t.Context(), vm, "net0"); !errors.Is(err, errProvoked) {
+			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); !errors.Is(err, errProvoked) {
 				t.Fatalf("Unplug = %v", err)
 			}
 			q.hit = failpoint.Set(nil).Hit
@@ -107,7 +107,7 @@ func TestUnplugFinishesWhatACrashLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			q.at(failpoint.DetachUnplug, func() error { return errProvoked })
-			if err := q.Unplug(t.Context(), vm, "net0"); !errors.Is(err, errProvoked) {
+			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); !errors.Is(err, errProvoked) {
 				t.Fatalf("Unplug = %v", err)
 			}
 			q.hit = failpoint.Set(nil).Hit
@@ -117,7 +117,7 @@ func TestUnplugFinishesWhatACrashLeft(t *testing.T) {
 		if tapsOf(guest.PID) == 0 {
 			t.Fatalf("%s: QEMU holds nothing before", name)
 		}
-		if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+		if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 			t.Errorf("%s: Unplug = %v", name, err)
 		}
 		clean(t, guest, "net0")
@@ -135,7 +135,7 @@ func TestQEMUKilledWhileUnplugging(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.at(point, func() error { guest.Kill(); return nil })
-		if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+		if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 			t.Errorf("killed at %s: Unplug = %v", point, err)
 		}
 	}
@@ -146,11 +146,11 @@ func TestSocketThatIsDeletedUnderALivingVMIsNoReasonToForgetIt(t *testing.T) {
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
 	vm := find(t, q, guest.Name)
 	remove(t, guest.Socket)
-	if err := q.Unplug(t.Context(), vm, "net0"); err == nil {
+	if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err == nil {
 		t.Error("Unplug says done, while QEMU runs and could not be asked")
 	}
 	guest.Kill()
-	if err := q.Unplug(t.Context(), vm, "net0"); err != nil {
+	if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 		t.Errorf("Unplug from a VM that has gone: %v", err)
 	}
 }

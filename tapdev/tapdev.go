@@ -22,6 +22,10 @@ type Spec struct {
 	MAC    net.HardwareAddr
 	MTU    int // bytes; 0: the lower device's
 	Queues int // queue pairs, 1 to MaxQueues
+
+	// ByName: somebody else opens the queues at /dev/tapIFINDEX, as libvirt does,
+	// so that node must be this device's.
+	ByName bool
 }
 
 // Device is a tap device of ours as the kernel has it. One without VM and ID

@@ -157,3 +157,15 @@ func (Devices) VHost() (ok bool, reason string) { return false, "this host has n
 
 // Doctor implements agent.Devices.
 func (Devices) Doctor(context.Context) []vmnetd.Check { return nil }
+
+// SetFilter implements agent.Devices.
+func (f Devices) SetFilter(_ context.Context, dev tapdev.Device, mac net.HardwareAddr, _ []net.HardwareAddr, _ bool) error {
+	return f.W.do("SetFilter", func() error {
+		d := f.W.devices[dev.Ifname]
+		if d == nil {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "no device %s", dev.Ifname)
+		}
+		d.MAC = mac
+		return nil
+	})
+}

@@ -2,13 +2,16 @@ package agenttest
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
-// SetPatterns implements agent.Hypervisor.
-func (f Hypervisor) SetPatterns([]string) error { return f.W.hooked("SetPatterns") }
+// Configure implements agent.Hypervisor.
+func (f Hypervisor) Configure(hypervisor.Config) error { return f.W.hooked("Configure") }
 
 // Allowed implements agent.Hypervisor.
 func (Hypervisor) Allowed(uid uint32, via string) error {
@@ -90,11 +93,11 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 }
 
 // Plugged implements agent.Hypervisor.
-func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, id string) (place hypervisor.Place, ok bool, err error) {
+func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, n hypervisor.NIC) (place hypervisor.Place, ok bool, err error) {
 	err = f.W.do("Plugged", func() error {
 		v, err := f.W.run(found)
 		if err == nil {
-			_, ok = v.nics[id]
+			_, ok = v.nics[n.ID]
 		}
 		return err
 	})
@@ -102,7 +105,7 @@ func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, id string) (
 }
 
 // Unplug implements agent.Hypervisor.
-func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) error {
+func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, n hypervisor.NIC) error {
 	return f.W.do("Unplug", func() error {
 		v := f.W.vms[found.Name]
 		if v == nil || v.info.Instance != found.Instance {
@@ -111,27 +114,27 @@ func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, id string) er
 		if v.busy {
 			return vmnetd.Errorf(vmnetd.ErrBusy, "the socket of %s is busy", found.Name)
 		}
-		if _, plugged := v.nics[id]; plugged && v.stuck {
+		if _, plugged := v.nics[n.ID]; plugged && v.stuck {
 			return hypervisor.ErrEjecting
 		}
-		delete(v.nics, id)
+		delete(v.nics, n.ID)
 		return nil
 	})
 }
 
 // CutOff implements agent.Hypervisor.
-func (f Hypervisor) CutOff(_ context.Context, found hypervisor.VM, id string) error {
+func (f Hypervisor) CutOff(_ context.Context, found hypervisor.VM, n hypervisor.NIC) error {
 	return f.W.do("CutOff", func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err
 		}
-		n, ok := v.nics[id]
+		plugged, ok := v.nics[n.ID]
 		if !ok {
-			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no NIC %s", found.Name, id)
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no NIC %s", found.Name, n.ID)
 		}
-		n.linkUp = false
-		v.nics[id] = n
+		plugged.linkUp = false
+		v.nics[n.ID] = plugged
 		return nil
 	})
 }
@@ -149,15 +152,36 @@ func (f Hypervisor) Run(ctx context.Context, saw func(hypervisor.Sighting)) erro
 	return nil
 }
 
-// Sockets implements agent.Hypervisor.
-func (f Hypervisor) Sockets() map[string]string {
+// Names implements agent.Hypervisor.
+func (f Hypervisor) Names() []string {
 	f.W.mu.Lock()
 	defer f.W.mu.Unlock()
-	list := map[string]string{}
-	for name, v := range f.W.vms {
-		list[name] = v.info.Socket
-	}
-	return list
+	return slices.Sorted(maps.Keys(f.W.vms))
+}
+
+// Filter implements agent.Hypervisor.
+func (Hypervisor) Filter(context.Context, hypervisor.VM, hypervisor.NIC) (hypervisor.RxFilter, error) {
+	return hypervisor.RxFilter{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "it tells no filter")
+}
+
+// Definition implements agent.Hypervisor.
+func (Hypervisor) Definition(_ context.Context, name string) (hypervisor.Definition, error) {
+	return hypervisor.Definition{}, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
+}
+
+// Define implements agent.Hypervisor.
+func (Hypervisor) Define(_ context.Context, name string, _ domxml.Element) (bool, error) {
+	return false, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
+}
+
+// Undefine implements agent.Hypervisor.
+func (Hypervisor) Undefine(_ context.Context, name string, _ hypervisor.NIC) (bool, error) {
+	return false, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
+}
+
+// Redefine implements agent.Hypervisor.
+func (Hypervisor) Redefine(_ context.Context, was hypervisor.Definition, _ string) error {
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", was.Name)
 }
 
 // Doctor implements agent.Hypervisor.

@@ -214,18 +214,18 @@ func (w *World) SetCarrier(name string, carrier bool) {
 }
 
 // SetLink implements agent.Hypervisor.
-func (f Hypervisor) SetLink(_ context.Context, found hypervisor.VM, id string, up bool) error {
+func (f Hypervisor) SetLink(_ context.Context, found hypervisor.VM, n hypervisor.NIC, up bool) error {
 	return f.W.do("SetLink", func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err
 		}
-		n, ok := v.nics[id]
+		plugged, ok := v.nics[n.ID]
 		if !ok {
-			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no NIC %s", found.Name, id)
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s has no NIC %s", found.Name, n.ID)
 		}
-		n.linkUp = up
-		v.nics[id] = n
+		plugged.linkUp = up
+		v.nics[n.ID] = plugged
 		return nil
 	})
 }
