@@ -13,6 +13,10 @@ const (
 	Detaching Phase = "detaching" // no longer wanted; the guest has not let go yet
 )
 
+// NextStart is the Problem of an attachment that is only written down for the
+// VM's next start.
+const NextStart = "pending: next start"
+
 // VM is a virtual machine as an operator names it.
 type VM struct {
 	Name   string            `json:"name"`

@@ -59,6 +59,8 @@ type Agent struct {
 
 	mu       sync.Mutex // guards what follows; never held across a call into the world
 	cfg      Config
+	kept     []WantedVM // NICs that attach --config wrote down
+	keptErr  error
 	cfgErr   error // what is wrong with the files of the operator, nil when they are what runs
 	edited   bool  // the files are good but not what runs
 	declined declined
@@ -74,6 +76,7 @@ type declined struct {
 
 // New makes an agent; Run brings it to life.
 func New(o Options) *Agent {
+	o.Hypervisor = away{o.Hypervisor}
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
 	}
@@ -167,8 +170,11 @@ func (a *Agent) saw(s hypervisor.Sighting, begun chan<- struct{}) {
 		close(begun)
 		return
 	}
-	a.o.Log.Debug("sighting", "vm", s.Name, "via", s.Via, "here", s.Here)
+	a.o.Log.Debug("sighting", "vm", s.Name, "via", s.Via, "here", s.Here, "filter", s.Filter)
 	a.lookAgain(s.Name)
+	if s.Filter {
+		a.turns.do(s.Name, func(ctx context.Context) { a.followFilters(ctx, s.Name) })
+	}
 }
 
 // loadConfig starts from what was accepted last. Where nothing ever was, the
@@ -194,6 +200,7 @@ func (a *Agent) loadConfig() error {
 		a.o.Log.Error("configuration is not in force: what was accepted last runs on", "err", candidateErr)
 	}
 	a.use(accepted, candidateErr, candidateErr == nil && string(candidate.Raw) != string(accepted.Raw))
+	a.loadKept()
 	return a.o.Hypervisor.Configure(accepted.Ways)
 }
 
@@ -240,6 +247,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		return err
 	}
 	a.use(cfg, nil, false)
+	a.loadKept()
 	a.event(vmnetd.Event{Event: "reloaded", Text: "configuration accepted from " + a.o.Config.Name()})
 	a.refreshUplinks(ctx)
 	for _, r := range a.store.of("") {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,11 +33,14 @@ func (a *Agent) check(who Caller, req vmnetd.Request) error {
 			return err
 		}
 	}
-	if strings.HasPrefix(req.Via, "libvirt") || strings.HasPrefix(req.Via, "netns:") {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %s: not in this version", req.Via).WithNext("use --via qmp or --via qmp:SOCKET")
+	if strings.HasPrefix(req.Via, "netns:") {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %s: not in this version", req.Via).WithNext("use --via libvirt, --via qmp or --via qmp:SOCKET")
 	}
-	if req.Via != "" && req.Via != "qmp" && !strings.HasPrefix(req.Via, "qmp:/") {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is neither qmp nor qmp:/path/of/SOCKET", req.Via)
+	if req.Via != "" && req.Via != viaLibvirt && req.Via != "qmp" && !strings.HasPrefix(req.Via, "qmp:/") {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is none of libvirt, qmp and qmp:/path/of/SOCKET", req.Via)
+	}
+	if req.Handover == handoverFD && req.Config {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "a NIC that is handed over by fd cannot be kept in a definition").WithNext("leave --config or --handover fd out")
 	}
 	return a.o.Hypervisor.Allowed(who.UID, req.Via)
 }
@@ -76,7 +80,13 @@ func (a *Agent) underWay(req vmnetd.Request) (vmnetd.Attachment, error) {
 
 func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, error) {
 	vm, err := a.o.Hypervisor.Find(ctx, req.VM, req.Via)
+	if errors.Is(err, vmnetd.ErrNotFound) && !req.Live {
+		return a.attachNext(ctx, req, err)
+	}
 	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	if err := suits(req, vm); err != nil {
 		return vmnetd.Attachment{}, err
 	}
 	if err := a.o.FP.Hit(failpoint.AttachLookup); err != nil {
@@ -89,9 +99,16 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 		return vmnetd.Attachment{}, err
 	}
 	if there {
-		return a.settled(ctx, r, vm)
+		return a.settled(ctx, r, vm, req)
 	}
-	d, err := a.granted(ctx, req, vm)
+	if req.Config && !req.Live {
+		return a.attachDefined(ctx, req, vm)
+	}
+	taken, err := a.definedIDs(ctx, req, vm)
+	if err != nil {
+		return vmnetd.Attachment{}, err
+	}
+	d, err := a.granted(ctx, req, vm, taken...)
 	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
@@ -135,9 +152,7 @@ func (a *Agent) asked(req vmnetd.Request) (record, bool) {
 		return a.store.get(key{req.VM, req.ID})
 	}
 	for _, r := range a.store.of(req.VM) {
-		made := r.Request
-		made.ID = ""
-		if made == req && r.Phase != vmnetd.Detaching {
+		if unscoped(r.Request) == unscoped(req) && r.Phase != vmnetd.Detaching {
 			return r, true
 		}
 	}
@@ -189,8 +204,36 @@ func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
 	return strings.Join(list, "; ")
 }
 
+// unscoped is what a request asks for, whatever its name and however long.
+func unscoped(req vmnetd.Request) vmnetd.Request {
+	req.ID, req.Live, req.Config = "", false, false
+	return req
+}
+
+// suits refuses what cannot be done to a VM that runs as this one does.
+func suits(req vmnetd.Request, vm hypervisor.VM) error {
+	switch {
+	case req.Handover == handoverFD && vm.Via != viaLibvirt:
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--handover is about VMs that libvirt runs; queues reach VM %s by fd in any case", req.VM).WithNext("leave it out")
+	case req.Incoming && !vm.Incoming:
+		return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s does not wait for a migration", req.VM).WithNext("leave --incoming out, or start its QEMU with -incoming")
+	case req.Config && vm.Via == viaLibvirt && !vm.Persistent:
+		return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s is transient: libvirt keeps no definition of it", req.VM).WithNext("attach it with --live alone, or virsh define it first")
+	}
+	return nil
+}
+
 // settled answers a request for what is there already, repairing it first.
-func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM) (vmnetd.Attachment, error) {
+func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM, req vmnetd.Request) (vmnetd.Attachment, error) {
+	if req.Config && !r.Defined {
+		r.Request.Config = true
+		var err error
+		if r, err = a.keep(ctx, r); err != nil {
+			return vmnetd.Attachment{}, err
+		}
+		a.changed(r)
+		return a.justChanged(r), nil
+	}
 	if r.Phase != vmnetd.Attached || !a.sound(ctx, r) {
 		var err error
 		if r, err = a.repair(ctx, r, vm); err != nil {
@@ -249,6 +292,10 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 // void takes back what the call that made the intent has done, and gives the
 // error that it ends with.
 func (a *Agent) void(ctx context.Context, r record, cause error) error {
+	if errors.Is(cause, errOvertaken) { // the hook has seen to it
+		return cause
+	}
+	r.Undefine = r.Defined
 	r.Phase = vmnetd.Detaching
 	r.Problem = "undoing an attach that failed: " + cause.Error()
 	a.store.note(r)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -29,7 +30,14 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 	if r, err = a.handover(ctx, r, dev, vm); err != nil {
 		return r, err
 	}
-	return a.linkUp(ctx, r, dev)
+	if r, err = a.linkUp(ctx, r, dev); err != nil {
+		return r, err
+	}
+	if r, err = a.keep(ctx, r); err != nil {
+		return r, err
+	}
+	a.awaitFilter(ctx, r, vm)
+	return r, nil
 }
 
 // device makes the record's device or finds it; it stays down until its queues
@@ -111,6 +119,10 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	if err != nil {
 		return r, err
 	}
+	if r.byName() { // libvirtd opens vhost-net by itself, where the host has it
+		r.VHost, r.VHostReason = a.o.Devices.VHost()
+	}
+	r.Halted, r.Persistent = halts(vm), vm.Persistent
 	r.Handed, r.Instance, r.Via, r.Bus, r.Addr = dev.Ifindex, vm.Instance, vm.Via, place.Bus, place.Addr
 	r.Owner = nil
 	if owner, err := a.ownerOf(vm.PID); err == nil && vm.PID != 0 {
@@ -120,16 +132,15 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 }
 
 func (a *Agent) plug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM) (hypervisor.Place, error) {
-	return a.o.Hypervisor.Plug(ctx, vm, hypervisor.NIC{
-		ID: r.ID, MAC: dev.MAC, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr,
-		Open: func(ctx context.Context) (*queuefd.Set, error) {
-			set, err := a.o.Devices.Open(ctx, dev)
-			if err == nil {
-				r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
-			}
-			return set, err
-		},
-	})
+	nic := r.nic()
+	nic.Open = func(ctx context.Context) (*queuefd.Set, error) {
+		set, err := a.o.Devices.Open(ctx, dev)
+		if err == nil {
+			r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
+		}
+		return set, err
+	}
+	return a.o.Hypervisor.Plug(ctx, vm, nic)
 }
 
 // replug looks at a NIC that was plugged by a call of which nothing is known:
@@ -160,25 +171,26 @@ func (a *Agent) unplugOld(ctx context.Context, r record, vm hypervisor.VM) error
 	return err
 }
 
-// linkUp lets traffic flow, last of all, and writes down that it does.
+// linkUp lets traffic flow, last of all, and writes down that it does. While the
+// VM's CPUs do not run its link stays down.
 func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record, error) {
 	if err := a.o.FP.Hit(failpoint.ConvergeUp); err != nil {
 		return r, err
 	}
-	if err := a.o.Devices.SetUp(ctx, dev, true); err != nil {
+	if err := a.o.Devices.SetUp(ctx, dev, !r.Halted); err != nil {
 		return r, err
 	}
 	if err := a.o.FP.Hit(failpoint.ConvergeStored); err != nil {
 		return r, err
 	}
 	was := r.Phase
-	r.Phase, r.Problem = vmnetd.Attached, a.narrow(r)
+	r.Phase, r.Problem, r.Prepared = vmnetd.Attached, a.narrow(r), time.Time{}
 	if err := a.store.put(r); err != nil {
 		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
 	}
 	a.retries.done(r.key())
 	if was != vmnetd.Attached {
-		a.announceOne(r)
+		a.announceOne(r, "attached")
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
 	}
 	a.changed(r)
@@ -209,6 +221,9 @@ func (a *Agent) fresh(r record) record {
 
 // troubled notes what is wrong with a record and when to look again.
 func (a *Agent) troubled(ctx context.Context, r record, vm hypervisor.VM, err error) error {
+	if errors.Is(err, errOvertaken) {
+		return err
+	}
 	was := r.Problem
 	if r.Phase == vmnetd.Attached || r.Handed != 0 {
 		r.Phase = vmnetd.Broken

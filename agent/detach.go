@@ -38,12 +38,19 @@ func (a *Agent) leaving(vm string, sel Selector) ([]vmnetd.Attachment, error) {
 
 func (a *Agent) detach(ctx context.Context, vm string, sel Selector) ([]vmnetd.Attachment, error) {
 	records, err := a.selected(vm, sel)
+	if errors.Is(err, vmnetd.ErrNotFound) && !sel.Live || sel.Config && !sel.Live {
+		return a.detachNext(ctx, vm, sel, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var done []vmnetd.Attachment
 	for _, r := range records {
-		r, err := a.letGo(ctx, r)
+		r, there := a.store.get(r.key()) // as the one before has left it
+		if !there {
+			continue
+		}
+		r, err := a.letGo(ctx, r, sel.Config)
 		if err != nil {
 			return done, err
 		}
@@ -57,7 +64,7 @@ func (a *Agent) selected(vm string, sel Selector) ([]record, error) {
 	all := a.store.of(vm)
 	var found []record
 	for _, r := range all {
-		if sel.All || sel.ID == r.ID || sel.MAC != "" && strings.EqualFold(sel.MAC, r.MAC) || sel == (Selector{}) {
+		if sel.takes(r.ID, r.MAC) {
 			found = append(found, r)
 		}
 	}
@@ -69,6 +76,18 @@ func (a *Agent) selected(vm string, sel Selector) ([]record, error) {
 			WithNext("name one with --id or --mac, or use --all")
 	}
 	return found, nil
+}
+
+// takes says whether a NIC is meant; of several that none is named for, its caller
+// takes none.
+func (s Selector) takes(id, mac string) bool {
+	switch {
+	case s.ID != "":
+		return s.ID == id
+	case s.MAC != "":
+		return strings.EqualFold(s.MAC, mac)
+	}
+	return true
 }
 
 func notThere(vm string, sel Selector, all []record) error {
@@ -93,10 +112,14 @@ func listed(records []record) string {
 // letGo writes down that a NIC is no longer wanted and takes it down. Whatever
 // stops it then, a guest that does not let go above all, leaves it detaching,
 // with the reason as its problem, and is tried again until it is done.
-func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
+func (a *Agent) letGo(ctx context.Context, r record, config bool) (record, error) {
 	if !r.decided() {
 		return a.renounce(ctx, r)
 	}
+	if !r.Prepared.IsZero() {
+		return r, errStarting
+	}
+	r.Undefine = config
 	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
 	line, listed := a.wants(r.key())
 	if listed {
@@ -107,6 +130,9 @@ func (a *Agent) letGo(ctx context.Context, r record) (record, error) {
 		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so it stays as it is: %w", r.FullName(), err)
 	}
 	r.Reasons = nil // of an attachment that is let go: what its caller should know
+	if r.Defined && !config {
+		r.Reasons = []string{"the VM's definition has it, so it comes back at the VM's next start: add --config"}
+	}
 	if listed {
 		r.Reasons = []string{"vms: lists it (" + line + "), so it comes back at the VM's next start"}
 	}
@@ -165,6 +191,14 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 	if err := a.o.FP.Hit(failpoint.DetachDevice); err != nil {
 		return err
 	}
+	if err := a.unkeep(ctx, r); err != nil {
+		return err
+	}
+	return a.clear(ctx, r, dev, here)
+}
+
+// clear removes what stands of a record on the host, and forgets it last.
+func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here bool) error {
 	if here {
 		if err := a.o.Devices.Remove(ctx, dev); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -13,8 +14,8 @@ import (
 )
 
 // granted is what a caller's request is granted; a refusal is told.
-func (a *Agent) granted(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
-	d, err := a.decide(ctx, req, vm)
+func (a *Agent) granted(ctx context.Context, req vmnetd.Request, vm hypervisor.VM, taken ...string) (policy.Decision, error) {
+	d, err := a.decide(ctx, req, vm, taken...)
 	if err != nil {
 		a.refused(req, err)
 	}
@@ -30,10 +31,13 @@ func (a *Agent) refused(req vmnetd.Request, err error) {
 	a.event(e)
 }
 
-// decide asks policy with the facts of this moment.
-func (a *Agent) decide(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (policy.Decision, error) {
+// decide asks policy with the facts of this moment; taken are ids of NICs that
+// only the VM's definition has.
+func (a *Agent) decide(ctx context.Context, req vmnetd.Request, vm hypervisor.VM, taken ...string) (policy.Decision, error) {
+	facts := a.facts(ctx, req, vm)
+	facts.Taken = append(facts.Taken, taken...)
 	cfg := a.config()
-	return cfg.Policy.Decide(req, a.facts(ctx, req, vm))
+	return cfg.Policy.Decide(req, facts)
 }
 
 // Explain implements API.
@@ -41,14 +45,7 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 	if err := a.check(who, req); err != nil {
 		return nil, err
 	}
-	vm, err := a.o.Hypervisor.Ask(ctx, req.VM, req.Via)
-	found := "qmp, running"
-	switch {
-	case err != nil:
-		vm, found = hypervisor.VM{Name: req.VM}, "not found running"
-	case !vm.Running:
-		found = "qmp, paused"
-	}
+	vm, found := a.lookUp(ctx, req)
 	cfg := a.config()
 	facts := a.facts(ctx, req, vm)
 	facts.VM.Where = found
@@ -56,6 +53,28 @@ func (a *Agent) Explain(ctx context.Context, who Caller, req vmnetd.Request, all
 		return cfg.Policy.ExplainAll(req, func(string) policy.Facts { return facts }), nil
 	}
 	return []policy.Explanation{cfg.Policy.Explain(req, facts)}, nil
+}
+
+// lookUp is a VM for explain, and how it was found.
+func (a *Agent) lookUp(ctx context.Context, req vmnetd.Request) (vm hypervisor.VM, found string) {
+	vm, err := a.o.Hypervisor.Ask(ctx, req.VM, req.Via)
+	if err != nil {
+		def, err := a.o.Hypervisor.Definition(ctx, req.VM)
+		if err != nil {
+			return hypervisor.VM{Name: req.VM}, "not found running"
+		}
+		return vmOf(def), "libvirt, shut off"
+	}
+	way, _, _ := strings.Cut(vm.Via, ":")
+	if !vm.Running {
+		return vm, way + ", paused"
+	}
+	return vm, way + ", running"
+}
+
+// vmOf is a VM as it will be at its next start.
+func vmOf(def hypervisor.Definition) hypervisor.VM {
+	return hypervisor.VM{Name: def.Name, UUID: def.UUID, Via: viaLibvirt, VCPUs: def.VCPUs, Persistent: def.XML != "", Labels: def.Labels}
 }
 
 func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) policy.Facts {

@@ -6,17 +6,21 @@ import (
 	"github.com/vmnetd/vmnetd"
 )
 
-// DomainHook implements API.
-func (a *Agent) DomainHook(context.Context, Caller, string, string, string, string) error {
-	return vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
-}
-
 // DomainXML implements API.
-func (a *Agent) DomainXML(context.Context, Caller, vmnetd.Request) (string, error) {
-	return "", vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
-}
-
-// Import implements API.
-func (a *Agent) Import(context.Context, Caller, string, vmnetd.ImportOptions) (vmnetd.Import, error) {
-	return vmnetd.Import{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
+func (a *Agent) DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (string, error) {
+	req.Via = viaLibvirt
+	if err := a.check(who, req); err != nil {
+		return "", err
+	}
+	vm, _ := a.lookUp(ctx, req)
+	vm.Name, vm.Via = req.VM, viaLibvirt
+	var taken []string
+	if kept, err := a.keptNICs(ctx, vm); err == nil { // who defines it may not have yet
+		taken = ids(kept)
+	}
+	d, err := a.decide(ctx, req, vm, taken...)
+	if err != nil {
+		return "", err
+	}
+	return a.fromDecision(d, req, vm).element().XML(), nil
 }

@@ -119,16 +119,20 @@ func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
 func (a *Agent) addressesOn(name string) []announce.Address {
 	var list []announce.Address
 	for _, r := range a.store.of("") {
-		if r.Uplink == name && r.Phase == vmnetd.Attached {
+		if r.Uplink == name && r.speaks() {
 			list = append(list, r.address())
 		}
 	}
 	return list
 }
 
+// speaks says that a NIC's MAC is to be found here: of a guest that waits for its
+// migration it is at home elsewhere.
+func (r record) speaks() bool { return r.Phase == vmnetd.Attached && !r.Halted }
+
 // address is what the switches are told about a NIC.
 func (r record) address() announce.Address {
-	mac, _ := vmnetd.ParseMAC(r.MAC) // a decision has one
+	mac, _ := r.mac() // a decision has one
 	address := announce.Address{MAC: mac, Ifindex: r.Lower, Name: r.FullName()}
 	for _, text := range r.IPs {
 		if ip, err := netip.ParseAddr(text); err == nil {
@@ -138,12 +142,12 @@ func (r record) address() announce.Address {
 	return address
 }
 
-// announceOne tells the switches of a NIC that has just come.
-func (a *Agent) announceOne(r record) {
+// announceOne tells the switches of a NIC that has just come, or runs again.
+func (a *Agent) announceOne(r record, why string) {
 	a.o.Announcer.Announce(announce.Change{
-		Key: r.FullName(), Why: "attached", Seen: time.Now(),
+		Key: r.FullName(), Why: why, Seen: time.Now(),
 		Addresses: func() []announce.Address {
-			if now, ok := a.store.get(r.key()); ok && now.Phase == vmnetd.Attached {
+			if now, ok := a.store.get(r.key()); ok && now.speaks() {
 				return []announce.Address{now.address()}
 			}
 			return nil

@@ -23,6 +23,9 @@ func (a *Agent) lookLater(k key) {
 
 // stuck notes why a record does not get on, and has it looked at again.
 func (a *Agent) stuck(r record, why error) {
+	if errors.Is(why, errOvertaken) || errors.Is(why, errStarting) { // the hook has seen to it
+		return
+	}
 	if r.Problem != why.Error() {
 		r.Problem = why.Error()
 		a.store.note(r)
@@ -56,7 +59,7 @@ func (a *Agent) concerned() map[string]bool {
 	for _, r := range a.store.of("") {
 		vms[r.VM] = true
 	}
-	for _, w := range a.config().VMs {
+	for _, w := range a.wanted() {
 		vms[w.Name] = true
 	}
 	return vms
@@ -64,7 +67,11 @@ func (a *Agent) concerned() map[string]bool {
 
 // reconcile finds out what is left to do for a VM and does it.
 func (a *Agent) reconcile(ctx context.Context, name string) {
-	for _, r := range a.store.of(name) {
+	for _, k := range a.store.keys(name) {
+		r, there := a.store.get(k) // as the one before has left it
+		if !there {
+			continue
+		}
 		if r.decided() {
 			a.look(ctx, r)
 		} else if _, listed := a.wants(r.key()); !listed {
@@ -84,7 +91,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 		a.lookAtOwner(ctx, r)
 		return
 	}
-	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
+	vm, err := a.find(ctx, r)
 	switch {
 	case errors.Is(err, vmnetd.ErrNotFound):
 		a.vmGone(ctx, r)
@@ -92,10 +99,26 @@ func (a *Agent) look(ctx context.Context, r record) {
 		a.stuck(r, err) // the NIC itself may be well
 	case r.earlierRun(vm):
 		a.vmGone(ctx, r)
-	case r.Phase != vmnetd.Attached || !a.sound(ctx, r):
+	default:
+		a.lookIn(ctx, r, vm)
+	}
+}
+
+// lookIn brings a record of a VM that runs on its way.
+func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
+	r, err := a.followCPUs(ctx, r, vm)
+	waits := a.awaitCPUs(r, vm)
+	switch {
+	case !r.Prepared.IsZero():
+		a.startSeen(ctx, r, vm)
+	case a.takenOut(ctx, r, vm):
+		a.ended(ctx, r, "it was taken out of the VM, not by vmnetd")
+	case err != nil || r.Phase != vmnetd.Attached || !a.sound(ctx, r):
 		_, _ = a.repair(ctx, a.lost(ctx, r), vm) // noted in the record
 	default:
-		a.retries.done(r.key())
+		if !waits {
+			a.retries.done(r.key())
+		}
 		if problem := a.narrow(r); r.Problem != problem {
 			r.Problem = problem
 			a.store.note(r)
@@ -197,7 +220,7 @@ func (a *Agent) holders(ctx context.Context, r record) []int {
 
 // wants says where vms: lists a NIC.
 func (a *Agent) wants(k key) (at string, ok bool) {
-	for _, w := range a.config().VMs {
+	for _, w := range a.wanted() {
 		listed := slices.ContainsFunc(w.NICs, func(req vmnetd.Request) bool { return req.ID == k.id })
 		if w.Name == k.vm && listed {
 			return where(w.At), true
@@ -208,7 +231,7 @@ func (a *Agent) wants(k key) (at string, ok bool) {
 
 // wish makes the NICs that vms: lists for a VM that runs.
 func (a *Agent) wish(ctx context.Context, name string) {
-	for _, w := range a.config().VMs {
+	for _, w := range a.wanted() {
 		if w.Name != name {
 			continue
 		}

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"cmp"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -17,19 +19,26 @@ type key struct{ vm, id string }
 // undo it.
 type record struct {
 	vmnetd.Attachment
-	Request  vmnetd.Request `json:"request"`              // what was asked for
-	UUID     string         `json:"uuid,omitempty"`       // of the VM, for rules that name it
-	Instance string         `json:"instance,omitempty"`   // the run of the VM it was made for
-	Handed   int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
-	Bus      string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
-	Addr     string         `json:"addr,omitempty"`       //
-	Owner    *Owner         `json:"owner,omitempty"`      // the process that got the queues, where it is known
-	Lower    int            `json:"lower,omitempty"`      // ifindex of the uplink's device
-	LowerMAC string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
-	Stale    string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start
-	Note     string         `json:"note,omitempty"`       // what an operator should know though nothing is wrong
-	Follow   bool           `json:"follow,omitempty"`     // link: follow: the guest sees its uplink's carrier
-	LinkDown bool           `json:"link_down,omitempty"`  // and sees none now
+	Request    vmnetd.Request `json:"request"`              // what was asked for
+	UUID       string         `json:"uuid,omitempty"`       // of the VM, for rules that name it
+	Instance   string         `json:"instance,omitempty"`   // the run of the VM it was made for
+	Handed     int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
+	Bus        string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
+	Addr       string         `json:"addr,omitempty"`       //
+	Owner      *Owner         `json:"owner,omitempty"`      // the process that got the queues, where it is known
+	Lower      int            `json:"lower,omitempty"`      // ifindex of the uplink's device
+	LowerMAC   string         `json:"lower_mac,omitempty"`  // the uplink's own MAC, saved before a passthru changes it
+	Stale      string         `json:"next_start,omitempty"` // what a reload changed that waits for the VM's next start
+	Note       string         `json:"note,omitempty"`       // what an operator should know though nothing is wrong
+	Follow     bool           `json:"follow,omitempty"`     // link: follow: the guest sees its uplink's carrier
+	LinkDown   bool           `json:"link_down,omitempty"`  // and sees none now
+	Halted     bool           `json:"halted,omitempty"`     // the VM's CPUs do not run, so the device is down
+	Persistent bool           `json:"persistent,omitempty"` // libvirt keeps a definition of the VM
+	Prepared   time.Time      `json:"prepared,omitzero"`    // made by the hook for a start that was not seen yet
+	Defined    bool           `json:"defined,omitempty"`    // kept for the VM's next start too
+	Undefine   bool           `json:"undefine,omitempty"`   // and no more, once it is detached
+	Change     bool           `json:"change,omitempty"`     // mac: {change: allow}
+	GuestMAC   string         `json:"guest_mac,omitempty"`  // that the guest took instead of MAC
 }
 
 func (r record) key() key { return key{r.VM, r.ID} }
@@ -40,8 +49,16 @@ func (r record) decided() bool { return r.MAC != "" }
 
 // nic is the record's NIC as the hypervisor knows it.
 func (r record) nic() hypervisor.NIC {
-	mac, _ := vmnetd.ParseMAC(r.MAC)
-	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == "fd"}
+	mac, _ := vmnetd.ParseMAC(r.MAC) // a decision has one
+	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == handoverFD}
+}
+
+// byName says that libvirt opens the device by its name.
+func (r record) byName() bool { return r.Via == viaLibvirt && r.Request.Handover != handoverFD }
+
+// mac is what the device has: the guest's own choice where it may choose.
+func (r record) mac() (net.HardwareAddr, error) {
+	return vmnetd.ParseMAC(cmp.Or(r.GuestMAC, r.MAC))
 }
 
 // byFD says that the NIC belongs to a process that holds the queues itself, so
@@ -55,14 +72,18 @@ func (r record) earlierRun(vm hypervisor.VM) bool {
 
 // Values of Attachment.Via beside qmp:SOCKET.
 const (
-	viaExec = "exec"
-	viaFD   = "fd"
+	viaLibvirt = "libvirt"
+	viaExec    = "exec"
+	viaFD      = "fd"
 )
+
+// handoverFD is the value of Request.Handover that is not the default.
+const handoverFD = "fd"
 
 // spec is the device to be on a lower device. One that was handed over lives with
 // the MTU that its lower device has left for it.
 func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
-	mac, err := vmnetd.ParseMAC(r.MAC)
+	mac, err := r.mac()
 	if err != nil {
 		return tapdev.Spec{}, err
 	}
@@ -70,13 +91,13 @@ func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 	if r.Handed != 0 {
 		mtu = min(mtu, lower.MTU)
 	}
-	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues}, nil
+	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues, ByName: r.byName()}, nil
 }
 
 // is says whether a device is what the record was handed over as.
 func (r record) is(dev tapdev.Device, lower rtnl.Link) bool {
-	return dev.Up && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
-		dev.MAC.String() == r.MAC && dev.MTU == min(r.MTU, lower.MTU)
+	return dev.Up != r.Halted && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
+		dev.MAC.String() == cmp.Or(r.GuestMAC, r.MAC) && dev.MTU == min(r.MTU, lower.MTU)
 }
 
 // take copies what the kernel says of the device.

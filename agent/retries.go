@@ -23,17 +23,30 @@ func (s *retries) later(k key, again func()) {
 	if s.stopped {
 		return
 	}
+	wait := s.wait[k]
+	if wait == 0 {
+		wait = s.first
+	}
+	s.set(wait, k, again)
+	s.wait[k] = min(2*wait, backoffLimit*s.first)
+}
+
+// in has a record looked at again after a fixed while.
+func (s *retries) in(wait time.Duration, k key, again func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.set(wait, k, again)
+	}
+}
+
+func (s *retries) set(wait time.Duration, k key, again func()) {
 	if s.wait == nil {
 		s.wait, s.timers = map[key]time.Duration{}, map[key]*time.Timer{}
 	}
 	if t := s.timers[k]; t != nil {
 		t.Stop()
 	}
-	wait := s.wait[k]
-	if wait == 0 {
-		wait = s.first
-	}
-	s.wait[k] = min(2*wait, backoffLimit*s.first)
 	s.timers[k] = time.AfterFunc(wait, again)
 }
 

@@ -100,7 +100,7 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 	}
 	att.Link = linkState(link.Up, link.Carrier)
 	if att.Phase == vmnetd.Attached {
-		att.Problem = cmp.Or(att.Problem, r.Stale, r.Note)
+		att.Problem = cmp.Or(att.Problem, r.Stale, r.Note, r.liveOnly())
 	}
 	return att
 }
@@ -210,6 +210,9 @@ func (a *Agent) configChecks() []vmnetd.Check {
 	var list []vmnetd.Check
 	if a.cfgErr != nil {
 		list = append(list, vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: "not in force, what was accepted last runs on: " + a.cfgErr.Error(), Do: "mend it, then  vmnetd check && vmnetd reload"})
+	}
+	if a.keptErr != nil {
+		list = append(list, vmnetd.Check{Level: vmnetd.LevelFail, Name: "configuration", Text: a.keptErr.Error(), Do: "remove that file, or mend it, then  vmnetd reload"})
 	}
 	if a.edited {
 		list = append(list, vmnetd.Check{Level: vmnetd.LevelWarn, Name: "configuration", Text: "edited since it was accepted; what was accepted last runs", Do: "vmnetd reload"})

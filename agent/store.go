@@ -239,6 +239,13 @@ func (s *store) of(vm string) []record {
 	return sorted(s.byVM[vm])
 }
 
+// keys is the NICs of a VM that have a record, by name.
+func (s *store) keys(vm string) []key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.byVM[vm]), compareKeys)
+}
+
 // unsettled is the records that are not attached, by name.
 func (s *store) unsettled() []record {
 	s.mu.Lock()

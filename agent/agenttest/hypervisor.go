@@ -7,7 +7,6 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
-	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
 // Configure implements agent.Hypervisor.
@@ -27,7 +26,7 @@ func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, erro
 	err := f.W.do("VM", func() error {
 		v, err := f.W.vm(name)
 		if err == nil {
-			info = v.info
+			info = v.told()
 		}
 		return err
 	})
@@ -36,6 +35,7 @@ func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, erro
 
 // Ask implements agent.Hypervisor.
 func (f Hypervisor) Ask(ctx context.Context, name, via string) (hypervisor.VM, error) {
+	defer f.W.wait(name)()
 	return f.Find(ctx, name, via)
 }
 
@@ -61,6 +61,7 @@ func (w *World) run(found hypervisor.VM) (*vm, error) {
 
 // Plug implements agent.Hypervisor.
 func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.NIC) (hypervisor.Place, error) {
+	defer f.W.wait(found.Name)()
 	already := false
 	err := f.W.do("Plug", func() error {
 		v, err := f.W.run(found)
@@ -72,21 +73,23 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 	if err != nil || already {
 		return hypervisor.Place{Bus: "rp0", Already: already}, err
 	}
-	set, err := n.Open(ctx)
-	if err != nil {
-		return hypervisor.Place{}, err
+	if found.Via != viaLibvirt || n.ByFD {
+		set, err := n.Open(ctx)
+		if err != nil {
+			return hypervisor.Place{}, err
+		}
+		defer set.Close()
 	}
-	defer set.Close()
 	err = f.W.do("Plugging", func() error {
 		v, err := f.W.run(found)
 		if err != nil {
 			return err
 		}
-		d := f.W.devices[vmnetd.Ifname(found.Name, n.ID)]
+		d := f.W.devices[n.Ifname]
 		if d == nil {
 			return vmnetd.Errorf(vmnetd.ErrFailed, "the device has gone")
 		}
-		v.nics[n.ID] = nic{ifindex: d.Ifindex, linkUp: true}
+		v.nics[n.ID] = nic{ifname: d.Ifname, ifindex: d.Ifindex, linkUp: true}
 		return nil
 	})
 	return hypervisor.Place{Bus: "rp0"}, err
@@ -94,6 +97,7 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 
 // Plugged implements agent.Hypervisor.
 func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, n hypervisor.NIC) (place hypervisor.Place, ok bool, err error) {
+	defer f.W.wait(found.Name)()
 	err = f.W.do("Plugged", func() error {
 		v, err := f.W.run(found)
 		if err == nil {
@@ -106,6 +110,7 @@ func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, n hypervisor
 
 // Unplug implements agent.Hypervisor.
 func (f Hypervisor) Unplug(_ context.Context, found hypervisor.VM, n hypervisor.NIC) error {
+	defer f.W.wait(found.Name)()
 	return f.W.do("Unplug", func() error {
 		v := f.W.vms[found.Name]
 		if v == nil || v.info.Instance != found.Instance {
@@ -160,28 +165,20 @@ func (f Hypervisor) Names() []string {
 }
 
 // Filter implements agent.Hypervisor.
-func (Hypervisor) Filter(context.Context, hypervisor.VM, hypervisor.NIC) (hypervisor.RxFilter, error) {
-	return hypervisor.RxFilter{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "it tells no filter")
-}
-
-// Definition implements agent.Hypervisor.
-func (Hypervisor) Definition(_ context.Context, name string) (hypervisor.Definition, error) {
-	return hypervisor.Definition{}, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
-}
-
-// Define implements agent.Hypervisor.
-func (Hypervisor) Define(_ context.Context, name string, _ domxml.Element) (bool, error) {
-	return false, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
-}
-
-// Undefine implements agent.Hypervisor.
-func (Hypervisor) Undefine(_ context.Context, name string, _ hypervisor.NIC) (bool, error) {
-	return false, vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", name)
-}
-
-// Redefine implements agent.Hypervisor.
-func (Hypervisor) Redefine(_ context.Context, was hypervisor.Definition, _ string) error {
-	return vmnetd.Errorf(vmnetd.ErrNotFound, "no definition of VM %s", was.Name)
+func (f Hypervisor) Filter(_ context.Context, found hypervisor.VM, n hypervisor.NIC) (hypervisor.RxFilter, error) {
+	var want hypervisor.RxFilter
+	err := f.W.do("Filter", func() error {
+		v, err := f.W.run(found)
+		if err != nil {
+			return err
+		}
+		want.MAC = n.MAC
+		if mac := v.nics[n.ID].mac; mac != nil {
+			want.MAC = mac
+		}
+		return nil
+	})
+	return want, err
 }
 
 // Doctor implements agent.Hypervisor.

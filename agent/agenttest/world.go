@@ -29,6 +29,7 @@ type World struct {
 	uplinks   map[string]*uplinkDev // by name
 	devices   map[string]*device    // by ifname
 	vms       map[string]*vm        // by name
+	domains   map[string]*domain    // by name
 	procs     map[int][]int         // PID → ifindexes of the queues it holds
 	onLink    []func(int)
 	onVM      []func(hypervisor.Sighting)
@@ -73,13 +74,15 @@ type vm struct {
 }
 
 type nic struct {
-	ifindex int // of the device whose queues it holds
+	ifname  string
+	mac     net.HardwareAddr // that the guest took
+	ifindex int              // of the device whose queues it holds
 	linkUp  bool
 }
 
 // New makes an empty host.
 func New() *World {
-	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, procs: map[int][]int{}, at: map[string]hook{}}
+	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, domains: map[string]*domain{}, procs: map[int][]int{}, at: map[string]hook{}}
 }
 
 // The four faces of the host, for the agent's interfaces of the same names.

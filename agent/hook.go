@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+)
+
+// DomainHook implements API. It enters before whatever waits in the VM's line,
+// and asks libvirt nothing: libvirtd answers nothing about a VM while the VM's
+// hook runs.
+func (a *Agent) DomainHook(ctx context.Context, _ Caller, vm, op, sub, xml string) error {
+	if err := vmnetd.CheckVMName(vm); err != nil {
+		return err
+	}
+	switch op + "/" + sub {
+	case "prepare/begin":
+		dom, err := domxml.Parse(xml)
+		if err != nil {
+			return err
+		}
+		if dom.Name != vm {
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "the hook was called for VM %s with the XML of %s", vmnetd.Printable(vm), vmnetd.Printable(dom.Name))
+		}
+		return a.inHook(vm, func() error { return a.prepare(context.WithoutCancel(ctx), dom) })
+	case "stopped/end", "release/end":
+		return a.inHook(vm, func() error { return a.stopped(context.WithoutCancel(ctx), vm) })
+	}
+	return nil
+}
+
+func (a *Agent) inHook(vm string, job func() error) (err error) {
+	if !a.turns.hook(vm, func(context.Context) { err = job() }) {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "vmnetd is stopping").WithNext("try again when it has started")
+	}
+	return err
+}
+
+// prepare makes the devices that a domain about to start names, or none.
+func (a *Agent) prepare(ctx context.Context, dom domxml.Domain) error {
+	if err := a.stopped(ctx, dom.Name); err != nil { // what an end that nobody saw has left
+		return err
+	}
+	var made []record
+	for _, i := range dom.Ours() {
+		r, err := a.prepareOne(ctx, dom, i)
+		if err != nil {
+			for _, r := range made {
+				a.discard(ctx, r)
+			}
+			return err
+		}
+		made = append(made, r)
+	}
+	for _, r := range made {
+		a.retries.in(startPatience, r.key(), func() { a.lookAgain(r.VM) })
+		a.changed(r)
+	}
+	return nil
+}
+
+// startPatience is how long after the hook libvirtd may take to start a VM, or to
+// say that it could not.
+const startPatience = time.Minute
+
+// prepareOne makes one device; nothing of it is left when it fails.
+func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Interface) (record, error) {
+	nic := dom.NICOf(i)
+	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, Queues: i.Queues}
+	vm := hypervisor.VM{Name: dom.Name, UUID: dom.UUID, Via: viaLibvirt, VCPUs: dom.VCPUs, Labels: dom.Labels}
+	d, err := a.granted(ctx, req, vm)
+	if err != nil {
+		return record{}, err
+	}
+	r := a.fromDecision(d, req, vm)
+	r.Ifname, r.Prepared, r.Halted, r.Defined = i.Target, time.Now(), true, true
+	if i.MTU != 0 {
+		r.MTU = i.MTU
+	}
+	if err := a.usedBy(r); err != nil {
+		return record{}, err
+	}
+	if err := a.write(r); err != nil {
+		return record{}, err
+	}
+	r, _, err = a.device(ctx, r)
+	if err == nil {
+		err = a.store.put(r)
+	}
+	if err != nil {
+		a.discard(ctx, r)
+		return record{}, err
+	}
+	return r, nil
+}
+
+// usedBy refuses a device's name that another attachment has.
+func (a *Agent) usedBy(r record) error {
+	for _, other := range a.store.of("") {
+		if other.Ifname == r.Ifname && other.key() != r.key() {
+			return vmnetd.Errorf(vmnetd.ErrBusy, "the device %s of %s is %s's", r.Ifname, r.FullName(), other.FullName()).
+				WithNext("give the interface another <target dev=…>, beginning with " + vmnetd.IfnamePrefix)
+		}
+	}
+	return nil
+}
+
+// stopped removes what stands of a VM that does not run: libvirt says so, so
+// nobody has to be asked.
+func (a *Agent) stopped(ctx context.Context, vm string) error {
+	for _, r := range a.store.of(vm) {
+		if r.Via == viaLibvirt && r.decided() {
+			a.discard(ctx, r)
+		}
+	}
+	return nil
+}
+
+// discard removes a record's device and the record.
+func (a *Agent) discard(ctx context.Context, r record) {
+	dev, here, err := a.silence(ctx, r)
+	if err == nil {
+		err = a.clear(ctx, r, dev, here)
+	}
+	if err == nil {
+		return
+	}
+	a.o.Log.Error("cannot remove what a VM has left, to be tried again", "vm", r.VM, "id", r.ID, "err", err)
+	r.Phase, r.Problem = vmnetd.Detaching, err.Error()
+	if err := a.store.put(r); err != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+	}
+	a.lookLater(r.key())
+}
+
+// find looks up the VM of a record. One that the hook has prepared for may be on
+// its way: until libvirtd can have given up, that it does not run says nothing.
+func (a *Agent) find(ctx context.Context, r record) (hypervisor.VM, error) {
+	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
+	if err == nil || r.Prepared.IsZero() {
+		return vm, err
+	}
+	if left := time.Until(r.Prepared.Add(startPatience)); left > 0 {
+		a.retries.in(left, r.key(), func() { a.lookAgain(r.VM) })
+		return vm, errStarting
+	}
+	return a.o.Hypervisor.Ask(ctx, r.VM, r.Via)
+}
+
+var errStarting = vmnetd.Errorf(vmnetd.ErrBusy, "the VM is being started").WithNext("try again when it runs")
+
+// startSeen sees a NIC that the hook has prepared in the VM that runs now: libvirtd
+// opened its device by name before QEMU was started.
+func (a *Agent) startSeen(ctx context.Context, r record, vm hypervisor.VM) {
+	if !slices.Contains(vm.Ifnames, r.Ifname) {
+		return
+	}
+	r.Handed, r.Instance = r.Ifindex, vm.Instance
+	_, _ = a.repair(ctx, r, vm) // noted in the record
+}
+
+// takenOut says that somebody else has detached a NIC, by virsh for one.
+func (a *Agent) takenOut(ctx context.Context, r record, vm hypervisor.VM) bool {
+	if !r.byName() || r.Phase != vmnetd.Attached || vm.Ifnames == nil || slices.Contains(vm.Ifnames, r.Ifname) {
+		return false
+	}
+	_, plugged, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic())
+	return err == nil && !plugged
+}

@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent/agenttest"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+)
+
+// element is an interface of a definition.
+func element(vm, id, network string) domxml.Element {
+	return domxml.Element{NIC: domxml.NIC{MAC: vmnetd.DeriveMAC(vm, id).String(), ID: id, Network: network}, Target: vmnetd.Ifname(vm, id), Queues: 1}
+}
+
+// hook is libvirtd's hook as the daemon hears of it.
+func (h *host) hook(vm, op, sub, xml string) error {
+	return h.agent.DomainHook(h.t.Context(), Caller{}, vm, op, sub, xml)
+}
+
+// domains is a host with a libvirt that has a domain vm1 with one NIC of ours.
+func domains(t *testing.T, nics ...domxml.Element) *host {
+	t.Helper()
+	w := newWorld()
+	w.DefineDomain("vm1", nics...)
+	h := newHost(t, w, testConfig())
+	h.start()
+	return h
+}
+
+func (h *host) attached(name string, want vmnetd.Attachment) error {
+	vm, _, _ := vmnetd.SplitFullName(name)
+	for _, att := range h.agent.List(vm) {
+		if att.FullName() == name && att.Phase == vmnetd.Attached && att.Link == want.Link && att.Problem == want.Problem {
+			return nil
+		}
+	}
+	return fmt.Errorf("%+v", h.agent.List(vm))
+}
+
+func TestStartOfADomainMakesWhatItsXMLNames(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"), domxml.Element{NIC: domxml.NIC{MAC: "52:54:00:00:00:09"}, Target: "vmnweb", Queues: 2})
+	for range 2 {
+		if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"vm1/net0", "vm1/vmnweb"} {
+			eventually(t, "attached", func() error { return h.attached(name, vmnetd.Attachment{Link: "up"}) })
+		}
+		if names := h.w.DeviceNames(); !slices.Contains(names, "vmnweb") || len(names) != 2 {
+			t.Errorf("devices: %v", names)
+		}
+		h.w.StopDomain("vm1", h.hook)
+		if err := h.clean("vm1"); err != nil {
+			t.Errorf("when the hook has returned: %v", err)
+		}
+		if err := h.hook("vm1", "release", "end", ""); err != nil {
+			t.Errorf("the hook called twice: %v", err)
+		}
+	}
+}
+
+func TestDeniedStartLeavesNothing(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"), element("vm1", "net1", "fw"))
+	if err := h.w.StartDomain("vm1", true, h.hook); !errors.Is(err, vmnetd.ErrDenied) {
+		t.Errorf("start: %v", err)
+	}
+	if err := h.clean("vm1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHookThatMeansNothingIsNoObstacle(t *testing.T) {
+	h := domains(t)
+	for _, c := range [][3]string{{"reconnect", "begin", "junk"}, {"start", "begin", ""}, {"stopped", "end", "<x"}, {"release", "end", ""}, {"migrate", "begin", "x"}} {
+		if err := h.hook("vm1", c[0], c[1], c[2]); err != nil {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+	for xml, say := range map[string]string{"<domain": "", "<domain><name>other</name></domain>": "other"} {
+		if err := h.hook("vm1", "prepare", "begin", xml); !errors.Is(err, vmnetd.ErrInvalid) || !contains(err, say) {
+			t.Errorf("%s: %v", xml, err)
+		}
+	}
+}
+
+func TestLinkFollowsTheCPUs(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	if err := h.w.StartDomain("vm1", false, h.hook); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		eventually(t, "down while it is paused", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "down"}) })
+		h.w.SetHalted("vm1", false)
+		eventually(t, "up when it runs", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+		h.w.SetHalted("vm1", true)
+	}
+}
+
+func TestNICTakenOutByOthersIsRemoved(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+	h.w.TakeOut("vm1", "net0")
+	eventually(t, "removed", func() error { return h.clean("vm1") })
+}
+
+func TestGuestThatChangesItsMACIsFollowedWhereItIsAllowed(t *testing.T) {
+	const other = "52:54:00:00:00:77"
+	for _, allowed := range []bool{true, false} {
+		h := domains(t, element("vm1", "net0", "lan"))
+		if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+		if allowed {
+			r, _ := h.agent.store.get(key{"vm1", "net0"})
+			r.Change = true
+			h.agent.store.note(r)
+		}
+		h.w.SetGuestMAC("vm1", "net0", other)
+		done := make(chan struct{})
+		eventually(t, "the same in all", func() error {
+			r, _ := h.agent.store.get(key{"vm1", "net0"})
+			if (r.GuestMAC == other) != allowed {
+				return fmt.Errorf("%+v", r)
+			}
+			return nil
+		})
+		h.agent.turns.do("vm1", func(ctx context.Context) { h.agent.reconcile(ctx, "vm1"); close(done) })
+		<-done
+		dev, err := (agenttest.Devices{W: h.w}).Find(t.Context(), vmnetd.Ifname("vm1", "net0"))
+		if err != nil || (dev.MAC.String() == other) != allowed || !dev.Up {
+			t.Errorf("allowed %v: %+v, %v", allowed, dev, err)
+		}
+	}
+}
+
+func TestAttachConfigIsTheNextStart(t *testing.T) {
+	h := domains(t)
+	for _, changed := range []bool{true, false} {
+		got := attach(t, h.agent, vmnetd.Request{VM: "vm1", Config: true})
+		if got.Problem != vmnetd.NextStart || got.Changed != changed || got.ID != "net0" {
+			t.Errorf("changed %v: %+v", changed, got)
+		}
+	}
+	if got := h.w.Defined("vm1"); len(got) != 1 || got[0].Network != "lan" {
+		t.Errorf("defined: %+v", got)
+	}
+	if err := h.clean("vm1"); err != nil {
+		t.Errorf("a VM that is shut off: %v", err)
+	}
+	if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+
+	live := attach(t, h.agent, vmnetd.Request{VM: "vm1", ID: "net1", Live: true})
+	if !strings.Contains(live.Problem, "live only") {
+		t.Errorf("live only: %+v", live)
+	}
+	kept := attach(t, h.agent, vmnetd.Request{VM: "vm1", ID: "net1", Live: true, Config: true})
+	if kept.Problem != "" || !kept.Changed || len(h.w.Defined("vm1")) != 2 {
+		t.Errorf("kept: %+v, defined %+v", kept, h.w.Defined("vm1"))
+	}
+	if got, err := h.agent.Detach(t.Context(), Caller{}, "vm1", Selector{ID: "net1", Live: true}); err != nil || len(got) != 1 || !strings.Contains(strings.Join(got[0].Reasons, " "), "--config") {
+		t.Errorf("detach --live: %+v, %v", got, err)
+	}
+	if got, err := h.agent.Detach(t.Context(), Caller{}, "vm1", Selector{ID: "net1", Config: true}); err != nil || len(got) != 1 || len(h.w.Defined("vm1")) != 1 {
+		t.Errorf("detach --config: %+v, %v", got, err)
+	}
+	if _, err := h.agent.Detach(t.Context(), Caller{}, "vm1", Selector{ID: "net0", Live: true, Config: true}); err != nil {
+		t.Errorf("detach both: %v", err)
+	}
+	if err := h.clean("vm1"); err != nil || len(h.w.Defined("vm1")) != 0 {
+		t.Errorf("after detach: %v, %+v", err, h.w.Defined("vm1"))
+	}
+	h.w.StopDomain("vm1", h.hook)
+	for what, req := range map[string]vmnetd.Request{
+		"--live": {VM: "vm1", Live: true}, "--live and --config": {VM: "vm1", Live: true, Config: true}, "incoming": {VM: "vm1", Live: true, Incoming: true},
+	} {
+		if _, err := h.agent.Attach(t.Context(), Caller{}, req); !errors.Is(err, vmnetd.ErrNotFound) {
+			t.Errorf("%s of a VM that is shut off: %v", what, err)
+		}
+	}
+}
+
+func TestPrepareFailingAtAnyCallLeavesNothing(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for k := 1; ; k++ {
+			h := domains(t, element("vm1", "net0", "lan"), element("vm1", "net1", "lan"))
+			h.w.FailAt(k, after)
+			err := h.w.StartDomain("vm1", true, h.hook)
+			over := h.w.Calls() < k
+			h.w.FailAt(0, false)
+			if over {
+				break
+			}
+			if err != nil {
+				eventually(t, "nothing", func() error { return h.clean("vm1") })
+			}
+			if err != nil {
+				if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+					t.Fatalf("call %d: the next start: %v", k, err)
+				}
+			}
+			eventually(t, "attached", func() error { return h.attached("vm1/net1", vmnetd.Attachment{Link: "up"}) })
+			h.halt()
+		}
+	}
+}
+
+// TestAttachAndStartAtOnce: libvirtd answers nothing about a domain while its
+// hook runs, and the hook waits for us.
+func TestAttachAndStartAtOnce(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	for i := range 100 {
+		var g errgroup.Group
+		g.Go(func() error { return h.w.StartDomain("vm1", true, h.hook) })
+		for _, req := range []vmnetd.Request{{VM: "vm1", ID: "net1"}, {VM: "vm1", ID: "net2", Config: true}, {VM: "vm1", ID: "net0"}} {
+			g.Go(func() error {
+				_, err := h.agent.Attach(t.Context(), Caller{}, req)
+				if errors.Is(err, vmnetd.ErrNotFound) || errors.Is(err, vmnetd.ErrBusy) {
+					return nil // it came too early
+				}
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+		var ending errgroup.Group
+		ending.Go(func() error { h.w.StopDomain("vm1", h.hook); return nil })
+		ending.Go(func() error {
+			_, err := h.agent.Detach(t.Context(), Caller{}, "vm1", Selector{ID: "net0", Live: true})
+			if errors.Is(err, vmnetd.ErrNotFound) || errors.Is(err, vmnetd.ErrBusy) {
+				return nil
+			}
+			return err
+		})
+		if err := ending.Wait(); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		eventually(t, "nothing left", func() error { return h.clean("vm1") })
+		for _, id := range []string{"net1", "net2"} {
+			_, _ = h.agent.Detach(t.Context(), Caller{}, "vm1", Selector{ID: id, Config: true})
+		}
+	}
+}
+
+func TestRestartInTheMiddleOfAStart(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	err := h.w.StartDomain("vm1", true, func(vm, op, sub, xml string) error {
+		if err := h.hook(vm, op, sub, xml); err != nil || op != "prepare" {
+			return err
+		}
+		h.halt()
+		h.start()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+}
