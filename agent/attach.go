@@ -104,21 +104,33 @@ func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachme
 	if req.Config && !req.Live {
 		return a.attachDefined(ctx, req, vm)
 	}
-	taken, err := a.definedIDs(ctx, req, vm)
+	return a.attachNew(ctx, req, vm)
+}
+
+// attachNew makes an attachment, or nothing.
+func (a *Agent) attachNew(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) (vmnetd.Attachment, error) {
+	kept, err := a.toKeepBeside(ctx, req, vm)
 	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
-	d, err := a.granted(ctx, req, vm, taken...)
+	d, err := a.granted(ctx, req, vm, ids(kept)...)
 	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
-	if r, err = a.intend(ctx, d, req, vm); err != nil {
+	defined, err := among(kept, d)
+	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
-	if r, err = a.converge(ctx, r, vm); err != nil {
-		return vmnetd.Attachment{}, a.void(ctx, r, err)
+	r, err := a.intend(ctx, d, req, vm, defined)
+	if err != nil {
+		return vmnetd.Attachment{}, err
 	}
-	if err := a.o.FP.Hit(failpoint.AttachReply); err != nil {
+	r, err = a.converge(ctx, r, vm)
+	if err == nil {
+		err = a.o.FP.Hit(failpoint.AttachReply)
+	}
+	if err != nil {
+		r.Undefine = req.Config && !defined
 		return vmnetd.Attachment{}, a.void(ctx, r, err)
 	}
 	return a.justChanged(r), nil
@@ -130,7 +142,7 @@ func (a *Agent) justChanged(r record) vmnetd.Attachment {
 	att := a.shown(r)
 	att.Changed, att.Ifindex = true, r.Ifindex
 	if lower, ok := a.o.Links.ByIndex(r.Lower); ok && att.Phase == vmnetd.Attached {
-		att.Link = linkState(true, lower.Carrier)
+		att.Link = linkState(!r.Halted, lower.Carrier)
 	}
 	return att
 }
@@ -243,12 +255,14 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM, req vmn
 	return a.shown(r), nil
 }
 
-// intend writes down what was decided; on an error nothing is.
-func (a *Agent) intend(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM) (record, error) {
+// intend writes down what was decided; on an error nothing is. defined: the VM's
+// next start has it already.
+func (a *Agent) intend(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM, defined bool) (record, error) {
 	if err := a.o.FP.Hit(failpoint.AttachDecided); err != nil {
 		return record{}, err
 	}
 	r := a.fromDecision(d, req, vm)
+	r.Defined = defined
 	if err := a.write(r); err != nil {
 		return record{}, err
 	}
@@ -295,7 +309,6 @@ func (a *Agent) void(ctx context.Context, r record, cause error) error {
 	if errors.Is(cause, errOvertaken) { // the hook has seen to it
 		return cause
 	}
-	r.Undefine = r.Defined
 	r.Phase = vmnetd.Detaching
 	r.Problem = "undoing an attach that failed: " + cause.Error()
 	a.store.note(r)

@@ -153,6 +153,11 @@ func (a *Agent) keptNICs(ctx context.Context, vm hypervisor.VM) ([]keptNIC, erro
 	return list, nil
 }
 
+// suits says that a NIC is what was decided, as far as it says itself.
+func (n keptNIC) suits(d policy.Decision) bool {
+	return (n.Network == "" || n.Network == d.Network) && (n.Mode == "" || n.Mode == string(d.Mode))
+}
+
 func nicsOf(def hypervisor.Definition) []keptNIC {
 	var list []keptNIC
 	for _, i := range def.Ours() {
@@ -161,14 +166,28 @@ func nicsOf(def hypervisor.Definition) []keptNIC {
 	return list
 }
 
-// definedIDs is the ids that a VM's definition has: a NIC that is to be kept must
-// not take the place of another.
-func (a *Agent) definedIDs(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) ([]string, error) {
+// toKeepBeside is what is kept of a VM where a request is to be kept as well: it
+// must not take the place of another NIC.
+func (a *Agent) toKeepBeside(ctx context.Context, req vmnetd.Request, vm hypervisor.VM) ([]keptNIC, error) {
 	if !req.Config {
 		return nil, nil
 	}
-	kept, err := a.keptNICs(ctx, vm)
-	return ids(kept), err
+	return a.keptNICs(ctx, vm)
+}
+
+// among says whether a NIC is kept already.
+func among(kept []keptNIC, d policy.Decision) (bool, error) {
+	for _, n := range kept {
+		if n.ID != d.ID {
+			continue
+		}
+		if !n.suits(d) {
+			return true, vmnetd.Errorf(vmnetd.ErrBusy, "%s is kept for the next start with other properties: network %s, mode %s", n.ID, n.Network, n.Mode).
+				WithNext("take another --id, or detach that one with --config first")
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 func ids(nics []keptNIC) []string {
@@ -222,7 +241,7 @@ func (a *Agent) attachDefined(ctx context.Context, req vmnetd.Request, vm hyperv
 // before, "" when none has.
 func sameKept(kept []keptNIC, req vmnetd.Request, d policy.Decision) string {
 	for _, n := range kept {
-		if req.ID == "" && n.Network == d.Network && n.Mode == string(d.Mode) && (req.MAC == "" || strings.EqualFold(req.MAC, n.MAC)) {
+		if req.ID == "" && n.suits(d) && (req.MAC == "" || strings.EqualFold(req.MAC, n.MAC)) {
 			return n.ID
 		}
 	}

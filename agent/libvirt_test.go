@@ -273,3 +273,36 @@ func TestRestartInTheMiddleOfAStart(t *testing.T) {
 	}
 	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
 }
+
+func TestKeptAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for k := 1; ; k++ {
+			h := domains(t)
+			if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+				t.Fatal(err)
+			}
+			req := vmnetd.Request{VM: "vm1", ID: "net0", Live: true, Config: true}
+			h.w.FailAt(k, after)
+			_, err := h.agent.Attach(t.Context(), Caller{}, req)
+			over := h.w.Calls() < k
+			h.w.FailAt(0, false)
+			if over {
+				break
+			}
+			if err != nil {
+				eventually(t, fmt.Sprintf("call %d (after it took effect: %v)", k, after), func() error {
+					if left := h.w.Defined("vm1"); len(left) != 0 {
+						return fmt.Errorf("defined: %+v", left)
+					}
+					return h.clean("vm1")
+				})
+			}
+			attach(t, h.agent, req)
+			eventually(t, fmt.Sprintf("call %d: the next attach", k), func() error { return h.works("vm1", "net0") })
+			if left := h.w.Defined("vm1"); len(left) != 1 {
+				t.Errorf("call %d: the next attach: %+v", k, left)
+			}
+			h.halt()
+		}
+	}
+}

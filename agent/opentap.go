@@ -117,7 +117,7 @@ func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachm
 	if err != nil {
 		return vmnetd.Attachment{}, nil, err
 	}
-	r, err := a.intend(ctx, d, req, vm)
+	r, err := a.intend(ctx, d, req, vm, false)
 	if err != nil {
 		return vmnetd.Attachment{}, nil, err
 	}

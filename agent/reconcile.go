@@ -263,7 +263,7 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 		a.refused(req, err) // once, not at each look
 	}
 	if err == nil {
-		r, err = a.intend(ctx, d, req, vm)
+		r, err = a.intend(ctx, d, req, vm, a.isKept(k))
 	}
 	if err != nil {
 		a.wishPending(req, vm, err)
