@@ -9,7 +9,7 @@ import (
 )
 
 // away is the hypervisor as a job calls it: without the VM's records in hand.
-type away struct{ h Hypervisor }
+type away struct{ Hypervisor }
 
 type turnKey struct{}
 
@@ -38,60 +38,66 @@ func withoutValue(ctx context.Context, call func() error) error {
 	return err
 }
 
-func (a away) Configure(c hypervisor.Config) error                          { return a.h.Configure(c) }
-func (a away) Allowed(uid uint32, via string) error                         { return a.h.Allowed(uid, via) }
-func (a away) Names() []string                                              { return a.h.Names() }
-func (a away) Doctor(ctx context.Context) []vmnetd.Check                    { return a.h.Doctor(ctx) }
-func (a away) Run(ctx context.Context, saw func(hypervisor.Sighting)) error { return a.h.Run(ctx, saw) }
-
+// Find implements Hypervisor.
 func (a away) Find(ctx context.Context, name, via string) (hypervisor.VM, error) {
-	return without(ctx, func() (hypervisor.VM, error) { return a.h.Find(ctx, name, via) })
+	return without(ctx, func() (hypervisor.VM, error) { return a.Hypervisor.Find(ctx, name, via) })
 }
 
+// Ask implements Hypervisor.
 func (a away) Ask(ctx context.Context, name, via string) (hypervisor.VM, error) {
-	return without(ctx, func() (hypervisor.VM, error) { return a.h.Ask(ctx, name, via) })
+	return without(ctx, func() (hypervisor.VM, error) { return a.Hypervisor.Ask(ctx, name, via) })
 }
 
+// Plug implements Hypervisor.
 func (a away) Plug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.Place, error) {
-	return without(ctx, func() (hypervisor.Place, error) { return a.h.Plug(ctx, vm, nic) })
+	return without(ctx, func() (hypervisor.Place, error) { return a.Hypervisor.Plug(ctx, vm, nic) })
 }
 
+// Plugged implements Hypervisor.
 func (a away) Plugged(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (place hypervisor.Place, ok bool, err error) {
 	err = withoutValue(ctx, func() error {
-		place, ok, err = a.h.Plugged(ctx, vm, nic)
+		place, ok, err = a.Hypervisor.Plugged(ctx, vm, nic)
 		return err
 	})
 	return place, ok, err
 }
 
+// Unplug implements Hypervisor.
 func (a away) Unplug(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) error {
-	return withoutValue(ctx, func() error { return a.h.Unplug(ctx, vm, nic) })
+	return withoutValue(ctx, func() error { return a.Hypervisor.Unplug(ctx, vm, nic) })
 }
 
+// CutOff implements Hypervisor.
 func (a away) CutOff(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) error {
-	return withoutValue(ctx, func() error { return a.h.CutOff(ctx, vm, nic) })
+	return withoutValue(ctx, func() error { return a.Hypervisor.CutOff(ctx, vm, nic) })
 }
 
+// SetLink implements Hypervisor.
 func (a away) SetLink(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC, up bool) error {
-	return withoutValue(ctx, func() error { return a.h.SetLink(ctx, vm, nic, up) })
+	return withoutValue(ctx, func() error { return a.Hypervisor.SetLink(ctx, vm, nic, up) })
 }
 
+// Filter implements Hypervisor.
 func (a away) Filter(ctx context.Context, vm hypervisor.VM, nic hypervisor.NIC) (hypervisor.RxFilter, error) {
-	return without(ctx, func() (hypervisor.RxFilter, error) { return a.h.Filter(ctx, vm, nic) })
+	return without(ctx, func() (hypervisor.RxFilter, error) { return a.Hypervisor.Filter(ctx, vm, nic) })
 }
 
+// Definition implements Hypervisor.
 func (a away) Definition(ctx context.Context, name string) (hypervisor.Definition, error) {
-	return without(ctx, func() (hypervisor.Definition, error) { return a.h.Definition(ctx, name) })
+	return without(ctx, func() (hypervisor.Definition, error) { return a.Hypervisor.Definition(ctx, name) })
 }
 
+// Define implements Hypervisor.
 func (a away) Define(ctx context.Context, name string, nic domxml.Element) (bool, error) {
-	return without(ctx, func() (bool, error) { return a.h.Define(ctx, name, nic) })
+	return without(ctx, func() (bool, error) { return a.Hypervisor.Define(ctx, name, nic) })
 }
 
+// Undefine implements Hypervisor.
 func (a away) Undefine(ctx context.Context, name string, nic hypervisor.NIC) (bool, error) {
-	return without(ctx, func() (bool, error) { return a.h.Undefine(ctx, name, nic) })
+	return without(ctx, func() (bool, error) { return a.Hypervisor.Undefine(ctx, name, nic) })
 }
 
+// Redefine implements Hypervisor.
 func (a away) Redefine(ctx context.Context, was hypervisor.Definition, xml string) error {
-	return withoutValue(ctx, func() error { return a.h.Redefine(ctx, was, xml) })
+	return withoutValue(ctx, func() error { return a.Hypervisor.Redefine(ctx, was, xml) })
 }
