@@ -73,8 +73,9 @@ type fake struct {
 	on          func(agent.Change)
 	callers     []agent.Caller
 	requests    []vmnetd.Request
+	selectors   []agent.Selector
 	more        []vmnetd.UplinkState // of Uplinks
-	verbs       []string             // what was asked about uplinks
+	verbs       []string             // what was asked about uplinks and domains
 
 	fail    error                                                           // of Attach, Detach, Explain, Reload
 	hold    func(ctx context.Context)                                       // called by Attach
@@ -123,6 +124,7 @@ func sample(vm, id string) vmnetd.Attachment {
 func (f *fake) Detach(_ context.Context, _ agent.Caller, vm string, sel agent.Selector) ([]vmnetd.Attachment, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.selectors = append(f.selectors, sel)
 	if f.fail != nil {
 		return nil, f.fail
 	}
@@ -333,5 +335,8 @@ func (f *fake) DomainXML(_ context.Context, _ agent.Caller, req vmnetd.Request) 
 }
 
 func (f *fake) Import(_ context.Context, _ agent.Caller, vm string, o vmnetd.ImportOptions) (vmnetd.Import, error) {
-	return vmnetd.Import{VM: vm, Changes: []vmnetd.ImportChange{}, Applied: o.Apply}, f.fail
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verbs = append(f.verbs, fmt.Sprintf("import %s %+v", vm, o))
+	return vmnetd.Import{VM: vm, Applied: o.Apply}, f.fail
 }

@@ -27,6 +27,8 @@ var otherUser = map[string]func(ctx context.Context) (string, error){
 	"detach":  func(ctx context.Context) (string, error) { return withClient(ctx, detachOnce) },
 	"reload":  func(ctx context.Context) (string, error) { return withClient(ctx, reloadOnce) },
 	"opentap": func(ctx context.Context) (string, error) { return withClient(ctx, openTapOnce) },
+	"hook":    func(ctx context.Context) (string, error) { return withClient(ctx, hookOnce) },
+	"import":  func(ctx context.Context) (string, error) { return withClient(ctx, importOnce) },
 	"read":    func(ctx context.Context) (string, error) { return withClient(ctx, readAll) },
 	"hostile": sendHostile,
 	"steal":   stealToken,
@@ -106,6 +108,15 @@ func openTapOnce(ctx context.Context, c *Client) error {
 	return err
 }
 
+func hookOnce(ctx context.Context, c *Client) error {
+	return c.DomainHook(ctx, "vm1", "release", "end", "<domain/>")
+}
+
+func importOnce(ctx context.Context, c *Client) error {
+	_, err := c.Import(ctx, "vm1", vmnetd.ImportOptions{})
+	return err
+}
+
 func readAll(ctx context.Context, c *Client) error {
 	if _, err := c.List(ctx, ""); err != nil {
 		return err
@@ -114,6 +125,9 @@ func readAll(ctx context.Context, c *Client) error {
 		return err
 	}
 	if _, err := c.Explain(ctx, vmnetd.Request{VM: "vm1"}, false); err != nil {
+		return err
+	}
+	if _, err := c.DomainXML(ctx, vmnetd.Request{VM: "vm1"}); err != nil {
 		return err
 	}
 	var props properties
@@ -135,7 +149,7 @@ func TestNobodyMayReadButNotChange(t *testing.T) {
 	address := testkit.StartBus(t)
 	serve(t, address, &fake{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	for _, name := range []string{"attach", "detach", "reload", "opentap"} {
+	for _, name := range []string{"attach", "detach", "reload", "opentap", "hook", "import"} {
 		if got := asNobody(t, name); !strings.HasPrefix(got, "Denied: ") || !strings.Contains(got, "usermod -aG vmnetd") && !strings.Contains(got, "groupadd --system vmnetd") {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -270,7 +284,7 @@ func sendHostile(ctx context.Context) (string, error) {
 		bodies[fmt.Sprint("depth ", depth)] = []any{"vm1", map[string]dbus.Variant{"id": deep}}
 	}
 	for name, body := range bodies {
-		for _, method := range []string{"org.vmnetd1.Manager.Attach", "org.vmnetd1.Manager.Explain", "a.b.c"} {
+		for _, method := range []string{"org.vmnetd1.Manager.Attach", "org.vmnetd1.Manager.Explain", "org.vmnetd1.Manager.DomainHook", "org.vmnetd1.Manager.Import", "a.b.c"} {
 			err := hostileCall(ctx, method, body)
 			if ctx.Err() != nil {
 				return "", fmt.Errorf("%s %s: no answer: %w", method, name, ctx.Err())

@@ -13,7 +13,7 @@ import (
 
 // methods is every method served, by interface and member.
 func methods() map[string]map[string]method {
-	return merge(uplinkMethods(), map[string]map[string]method{
+	return merge(merge(uplinkMethods(), libvirtMethods()), map[string]map[string]method{
 		managerIface: {
 			"Attach":   {in: "sa{sv}", action: ActionAttach, run: attach},
 			"Detach":   {in: "oa{sv}", action: ActionAttach, run: detach},
@@ -78,10 +78,12 @@ func detach(ctx context.Context, c *call) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := decodeInto(nil, c.options()); err != nil {
+	var sel selection
+	if err := decodeInto(scopeFields(&sel), c.options()); err != nil {
 		return nil, err
 	}
-	_, err = c.s.api.Detach(ctx, c.who.Caller, vm, agent.Selector{ID: id})
+	sel.ID = id
+	_, err = c.s.api.Detach(ctx, c.who.Caller, vm, agent.Selector(sel))
 	return nil, err
 }
 

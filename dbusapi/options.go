@@ -63,7 +63,18 @@ func checkRequest(req *vmnetd.Request) error {
 		}
 		req.MAC = mac.String()
 	}
-	return nil
+	return checkHandover(req.Handover)
+}
+
+// checkHandover refuses a way that nothing is handed over by: a mistyped "fd"
+// must not become the other way in silence.
+func checkHandover(how string) error {
+	switch how {
+	case "", "name", "fd":
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrInvalid, "handover %q is neither name nor fd", clip(how)).
+		WithNext("leave it out: libvirt opens the device by its name")
 }
 
 // encodeRequest is decodeRequest backwards: what is asked for and nothing else.
@@ -84,6 +95,13 @@ type selection struct {
 	All    bool   `json:"all"`
 	Live   bool   `json:"live"`
 	Config bool   `json:"config"`
+}
+
+// scopeFields are the options of a detach that names its NIC already.
+func scopeFields(sel *selection) map[string]reflect.Value {
+	fields := optionFields(reflect.ValueOf(sel).Elem(), "")
+	maps.DeleteFunc(fields, func(name string, _ reflect.Value) bool { return name != "live" && name != "config" })
+	return fields
 }
 
 func decodeSelector(vm string, options map[string]dbus.Variant) (agent.Selector, error) {

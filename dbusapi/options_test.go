@@ -16,6 +16,8 @@ func TestARequestArrivesAsItWasSent(t *testing.T) {
 	for _, req := range []vmnetd.Request{
 		{VM: "vm1"},
 		{VM: "vm1", ID: "net3", Network: "lan", Uplink: "wan", Mode: vmnetd.Private, MAC: "52:54:00:00:00:01", Queues: 8, Via: "qmp:/x", Bus: "rp1", Addr: "0x3"},
+		{VM: "vm1", Via: "libvirt", Live: true, Config: true, Handover: "fd", Incoming: true},
+		{VM: "vm1", Handover: "name"},
 	} {
 		got, err := decodeRequest(req.VM, encodeRequest(req))
 		if err != nil {
@@ -38,19 +40,21 @@ func TestEveryIntegerTypeOfABusIsANumberOfQueues(t *testing.T) {
 
 func TestOptionsThatMakeNoSenseAreInvalidAndNamed(t *testing.T) {
 	for name, bad := range map[string]properties{
-		"queue":   {"queue": dbus.MakeVariant(4)},
-		"vm":      {"vm": dbus.MakeVariant("vm2")},
-		"queues":  {"queues": dbus.MakeVariant("4")},
-		"queues ": {"queues": dbus.MakeVariant(int32(-1))},
-		"queues.": {"queues": dbus.MakeVariant(uint64(1) << 63)},
-		"queues/": {"queues": dbus.MakeVariant(4.5)},
-		"network": {"network": dbus.MakeVariant(4)},
-		"uplink":  {"uplink": dbus.MakeVariant(strings.Repeat("x", 5000))},
-		"via":     {"via": dbus.MakeVariant(properties{"x": dbus.MakeVariant(1)})},
-		"mode":    {"mode": dbus.MakeVariant("router")},
-		"MAC":     {"mac": dbus.MakeVariant("01:00:00:00:00:00")},
-		"NIC id":  {"id": dbus.MakeVariant("../x")},
-		"addr":    {"addr": {}},
+		"queue":    {"queue": dbus.MakeVariant(4)},
+		"vm":       {"vm": dbus.MakeVariant("vm2")},
+		"queues":   {"queues": dbus.MakeVariant("4")},
+		"queues ":  {"queues": dbus.MakeVariant(int32(-1))},
+		"queues.":  {"queues": dbus.MakeVariant(uint64(1) << 63)},
+		"queues/":  {"queues": dbus.MakeVariant(4.5)},
+		"network":  {"network": dbus.MakeVariant(4)},
+		"uplink":   {"uplink": dbus.MakeVariant(strings.Repeat("x", 5000))},
+		"via":      {"via": dbus.MakeVariant(properties{"x": dbus.MakeVariant(1)})},
+		"mode":     {"mode": dbus.MakeVariant("router")},
+		"MAC":      {"mac": dbus.MakeVariant("01:00:00:00:00:00")},
+		"NIC id":   {"id": dbus.MakeVariant("../x")},
+		"addr":     {"addr": {}},
+		"live":     {"live": dbus.MakeVariant("yes")},
+		"handover": {"handover": dbus.MakeVariant("FD")},
 	} {
 		_, err := decodeRequest("vm1", bad)
 		if !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(err.Error(), strings.TrimRight(name, " ./")) {
