@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,9 +67,20 @@ func (c *choice) checkRequest() error {
 	if c.req.Queues < 0 || c.req.Queues > maxQueues {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, "%d queues: a device has 1 to %d", c.req.Queues, maxQueues)
 	}
-	c.who = subject{vm: c.req.VM, uuid: c.f.VM.UUID, nic: c.d.ID, labels: c.set.Labels[c.req.VM]}
+	c.who = subject{vm: c.req.VM, uuid: c.f.VM.UUID, nic: c.d.ID, labels: merged(c.f.VM.Labels, c.set.Labels[c.req.VM])}
 	c.verdicts = c.set.verdicts(c.who)
 	return c.checkUplinkExists()
+}
+
+// merged is a VM's own labels with the operator's over them: what vms: says, no
+// metadata can change.
+func merged(own, operators map[string]string) map[string]string {
+	if len(own) == 0 {
+		return operators
+	}
+	all := maps.Clone(own)
+	maps.Copy(all, operators)
+	return all
 }
 
 // nextID is the id that the caller has chosen, or the first free netN.

@@ -12,6 +12,7 @@ type Decision struct {
 	Mode      vmnetd.Mode
 	MAC       string
 	MACFrom   string // "derived", "asked for"
+	MACChange string // ChangeDeny, ChangeAllow
 	MTU       int
 	Link      string // LinkKeep, LinkFollow
 	Queues    int

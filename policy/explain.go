@@ -20,6 +20,7 @@ type Explanation struct {
 	Mode     string     `json:"mode,omitempty"`
 	Kind     string     `json:"kind,omitempty"`
 	MAC      string     `json:"mac,omitempty"`
+	Change   string     `json:"mac_change,omitempty"` // what the guest may do to its MAC: deny, allow
 	MTU      int        `json:"mtu,omitempty"`
 	VLAN     int        `json:"vlan,omitempty"`
 	Link     string     `json:"link,omitempty"` // keep, follow
@@ -59,7 +60,7 @@ func (s *Set) Explain(req vmnetd.Request, f Facts) Explanation {
 	e.Granted, e.Next = true, attachCommand(c.req)
 	e.Uplink, e.Mode, e.Kind = c.d.Uplink, string(c.d.Mode), string(c.d.Mode.Info().Kind)
 	e.MAC, e.MTU, e.VHost = c.d.MAC, c.d.MTU, c.d.VHost
-	e.VLAN, e.Link = c.d.VLAN, c.d.Link
+	e.VLAN, e.Link, e.Change = c.d.VLAN, c.d.Link, c.d.MACChange
 	if !c.guessed() {
 		e.Queues = c.d.Queues
 	}
@@ -132,6 +133,9 @@ func (c *choice) lines() []Line {
 	}
 	if c.d.Link == LinkFollow {
 		lines = append(lines, Line{"link", c.d.Link, c.grant.linkBy.String()})
+	}
+	if c.d.MACChange == ChangeAllow {
+		lines = append(lines, Line{"MAC", "guest may change it", c.grant.changeBy.String()})
 	}
 	return append(lines, Line{"NIC", c.nicLine(), ""})
 }
@@ -226,6 +230,15 @@ func attachCommand(req vmnetd.Request) string {
 	flag("--via", req.Via)
 	flag("--bus", req.Bus)
 	flag("--addr", req.Addr)
+	flag("--handover", req.Handover)
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"--live", req.Live}, {"--config", req.Config}, {"--incoming", req.Incoming}} {
+		if f.given {
+			words = append(words, f.name)
+		}
+	}
 	return strings.Join(words, " ")
 }
 

@@ -62,6 +62,19 @@ var explainCases = []explainCase{
 	{name: "second mode because the first does not fit", req: vmnetd.Request{VM: "101", Network: "storage"}, set: func(s *Set) {
 		s.Rules[4].Grant = Grant{Modes: []vmnetd.Mode{vmnetd.Passthru, vmnetd.Bridge}, ModesAt: at("rules.yaml", 9)}
 	}, facts: users("eno5", tapOf("vm3/net0", vmnetd.Bridge, "52:54:00:00:00:03"))},
+	{name: "all about libvirt, MAC to be changed", req: vmnetd.Request{VM: "vm2", Via: "libvirt", Handover: "fd", Live: true, Config: true, Incoming: true}, set: func(s *Set) {
+		s.Rules[7].Grant.MACChange, s.Rules[7].Grant.MACChangeAt = ChangeAllow, at("rules.yaml", 13)
+	}},
+	{name: "labels of its metadata, where they count", req: vmnetd.Request{VM: "vm2"}, facts: func(f Facts) Facts {
+		f.VM.Labels = map[string]string{"tenant": "t1"}
+		return f
+	}},
+	{name: "labels of its metadata that vms: contradicts", req: vmnetd.Request{VM: "101", Network: "storage"}, set: func(s *Set) {
+		s.Labels["101"] = map[string]string{"tenant": "t2"}
+	}, facts: func(f Facts) Facts {
+		f.VM.Labels = map[string]string{"tenant": "t1", "tier": "gold"}
+		return f
+	}},
 	{name: "denied by a deny rule", req: vmnetd.Request{VM: "quarantine-7"}},
 	{name: "denied because no rule gives the network", req: vmnetd.Request{VM: "vm2", Network: "fw"}},
 	{name: "denied mode", req: vmnetd.Request{VM: "vm2", Mode: "vepa"}},

@@ -26,6 +26,7 @@ type VM struct {
 	VCPUs   int    // 0: not known
 	Where   string // how it was found, for explain: "qmp, running"
 	Running bool
+	Labels  map[string]string // of its own metadata, where those count; nil: none
 }
 
 // Uplink is the state of one uplink and of what stands on its device.

@@ -42,13 +42,15 @@ type grant struct {
 	macsBy   source
 	link     string
 	linkBy   source
+	change   string
+	changeBy source
 }
 
 // merge puts defaults, network and rule over each other, key by key. Bridge is
 // the one mode of a configuration that gives none: it is the only one that
 // neither needs something of the switch nor takes something from the guests.
 func (s *Set) merge(n *Network, r *Rule) grant {
-	g := grant{modes: []vmnetd.Mode{vmnetd.Bridge}, modesBy: source{what: noModes}, queues: Queues{Auto: true}, link: LinkKeep}
+	g := grant{modes: []vmnetd.Mode{vmnetd.Bridge}, modesBy: source{what: noModes}, queues: Queues{Auto: true}, link: LinkKeep, change: ChangeDeny}
 	g.put("the default", s.Defaults, Pos{})
 	g.put("network "+n.Name, n.Grant, n.At)
 	g.put("the rule", r.Grant, r.At)
@@ -81,6 +83,9 @@ func (g *grant) put(what string, over Grant, at Pos) {
 	}
 	if over.Link != "" {
 		g.link, g.linkBy = over.Link, from(over.LinkAt)
+	}
+	if over.MACChange != "" {
+		g.change, g.changeBy = over.MACChange, from(over.MACChangeAt)
 	}
 }
 

@@ -10,12 +10,21 @@ import (
 // does comes from the table of modes alone.
 func (c *choice) mind() []string {
 	var mind []string
-	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared} {
+	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared, c.mindHandover} {
 		if text := say(); text != "" {
 			mind = append(mind, text)
 		}
 	}
 	return mind
+}
+
+// mindHandover says what it costs before it is paid: libvirt knows nothing of a
+// NIC that was put into its domain past it (qemuDomainObjTaint, custom-monitor).
+func (c *choice) mindHandover() string {
+	if c.req.Handover != "fd" {
+		return ""
+	}
+	return fmt.Sprintf("by fd %s is tainted if it is a domain of libvirt, the NIC is not in its XML, and it cannot be saved or restored", c.req.VM)
 }
 
 // mindHost: a macvtap's frames go past the stack of the device below it

@@ -142,6 +142,7 @@ func (c *choice) candidates() []trial {
 func (c *choice) take(t trial, mode vmnetd.Mode) {
 	c.up, c.on = t.up, t.on
 	c.d.Uplink, c.d.Ifname, c.d.Mode, c.d.Link = t.name, t.up.Ifname, mode, c.grant.link
+	c.d.MACChange = c.grant.change
 	c.d.MTU = c.grant.mtu
 	if c.d.MTU == 0 {
 		c.d.MTU = t.on.MTU

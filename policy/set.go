@@ -55,7 +55,16 @@ type Grant struct {
 	MACsAt   Pos
 	Link     string // LinkKeep, LinkFollow; "": not given (then LinkKeep)
 	LinkAt   Pos
+
+	MACChange   string // mac: {change: …}: ChangeDeny, ChangeAllow; "": not given (then ChangeDeny)
+	MACChangeAt Pos
 }
+
+// What happens when a guest gives its NIC another MAC.
+const (
+	ChangeDeny  = "deny"  // nothing: the device keeps the MAC that was granted, and the guest is not heard
+	ChangeAllow = "allow" // the device follows, and hears the groups that the guest has joined
+)
 
 // What a guest sees when its uplink has no carrier.
 const (

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/bus"
 )
 
 // app is what the commands share. Tests replace its functions.
@@ -24,6 +27,9 @@ type app struct {
 	after func(d time.Duration) <-chan time.Time   // time.After
 	local func(ctx context.Context) []vmnetd.Check // doctor without the daemon
 
+	systemd   func() bool                                     // whether it runs this host
+	systemctl func(ctx context.Context, args ...string) error // runs it
+
 	// asked is what the daemon goes on with when the command is interrupted,
 	// "" when nothing was asked of it; seeBy is what shows how far it is.
 	asked, seeBy string
@@ -31,12 +37,15 @@ type app struct {
 }
 
 func newApp(io stdio) *app {
-	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, after: time.After, local: localChecks}
+	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, after: time.After, local: localChecks, systemd: bus.SystemdRuns, systemctl: systemctl}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
 	out := &output{w: a.io.out}
 	a.io.out = out
+	if h, ok := hookArguments(args); ok {
+		return a.hookRun(ctx, h)
+	}
 	args = append([]string{}, args...) // cobra takes nil for "the arguments of the process"
 	a.json = wantsJSON(args)
 	root := a.root()
@@ -83,6 +92,7 @@ func (a *app) root() *cobra.Command {
 		a.execCommand(), a.tapHelperCommand(), a.statusCommand(), a.watchCommand(), a.doctorCommand(),
 		a.serveCommand(), a.checkCommand(), a.reloadCommand(), a.versionCommand(), a.completionCommand(),
 	)
+	root.AddCommand(a.xmlCommand(), a.importCommand(), a.hookCommand())
 	root.AddCommand(a.uplinkCommand(), a.teamCommand(), a.bondCommand(), a.convertCommand())
 	root.AddCommand(laterCommands()...)
 	return root
@@ -132,6 +142,15 @@ func (a *app) with(ctx context.Context, do func(client) error) error {
 	}
 	defer c.Close()
 	return do(c)
+}
+
+// systemctl runs systemctl(1); what it says on standard error is the error.
+func systemctl(ctx context.Context, args ...string) error {
+	said, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput()
+	if text := strings.TrimSpace(string(said)); err != nil && text != "" {
+		return errors.New(text)
+	}
+	return err
 }
 
 func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.io.out, format, args...) }

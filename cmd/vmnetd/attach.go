@@ -15,13 +15,16 @@ func (a *app) attachCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "attach VM",
-		Short: "Give a running VM a NIC",
+		Short: "Give a VM a NIC",
 		Long: `Gives a VM a NIC: the policy chooses network, uplink and mode within what you
 ask for, the device is made, handed to the running QEMU and set up.
-The same attach twice is a success that changes nothing.`,
+The same attach twice is a success that changes nothing.
+--live and --config are as virsh means them. --handover fd is for a domain of
+libvirt whose device libvirt must not or cannot open; its price stands below.`,
 		Example: `  vmnetd attach vm1
   vmnetd attach vm1 --network lan --mode private --queues 4
   vmnetd attach vm1 --id net1 --mac 52:54:00:12:34:56
+  vmnetd attach vm1 --live --config
   vmnetd attach vm1 --dry-run`,
 		Args:              takes([]string{"the name of a VM"}),
 		ValidArgsFunction: a.completeVM,
@@ -36,6 +39,8 @@ The same attach twice is a success that changes nothing.`,
 		},
 	}
 	addRequestFlags(cmd.Flags(), &req)
+	addScopeFlags(cmd.Flags(), &req.Live, &req.Config)
+	addIncomingFlag(cmd.Flags(), &req)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done and change nothing")
 	a.completeRequestFlags(cmd)
 	return cmd
@@ -51,6 +56,9 @@ func (a *app) attach(ctx context.Context, req vmnetd.Request) error {
 		if err := a.printAttached(got); err != nil {
 			return err
 		}
+		if kept(got, req) {
+			return nil
+		}
 		return notAttachedYet(got)
 	})
 }
@@ -64,6 +72,12 @@ func (a *app) printAttached(got vmnetd.Attachment) error {
 		a.printHanging("  mind: ", "        ", line)
 	}
 	return nil
+}
+
+// kept says that the NIC was asked for at the VM's next start alone, and is
+// written down for it.
+func kept(got vmnetd.Attachment, req vmnetd.Request) bool {
+	return got.Phase == vmnetd.Pending && got.Problem == "" && got.Ifindex == 0 && !req.Live
 }
 
 // notAttachedYet makes a script see that the guest has no traffic yet, though
@@ -100,6 +114,9 @@ func sentence(got vmnetd.Attachment) string {
 	if got.Rule != "" {
 		text += "; rule " + got.Rule
 	}
+	if got.Phase == vmnetd.Pending && got.Problem == "" && got.Ifindex == 0 {
+		text += "; kept for the VM's next start"
+	}
 	if got.Phase == vmnetd.Attached && !got.Changed {
 		text += " (already so)"
 	}
@@ -111,6 +128,9 @@ func mind(got vmnetd.Attachment) []string {
 	var lines []string
 	if !got.VHost && got.VHostReason != "" {
 		lines = append(lines, "no vhost: "+got.VHostReason)
+	}
+	if got.Phase == vmnetd.Attached && got.Problem != "" {
+		lines = append(lines, got.Problem)
 	}
 	if got.Link == "no-carrier" {
 		lines = append(lines, got.Uplink+" has no carrier")

@@ -77,6 +77,31 @@ func TestEveryFlagOfAttachReachesTheDaemon(t *testing.T) {
 	if diff := cmp.Diff(want, f.req); got.code != 0 || diff != "" {
 		t.Errorf("%+v\n%s", got, diff)
 	}
+	got = do(t, f, "attach", "vm1", "--via", "libvirt", "--live", "--config", "--handover", "fd", "--incoming")
+	want = vmnetd.Request{VM: "vm1", Via: "libvirt", Live: true, Config: true, Handover: "fd", Incoming: true}
+	if diff := cmp.Diff(want, f.req); got.code != 0 || diff != "" {
+		t.Errorf("%+v\n%s", got, diff)
+	}
+}
+
+func TestANICThatIsKeptForTheNextStartIsASuccess(t *testing.T) {
+	one := nic("vm1", "net0")
+	one.Phase, one.Ifindex, one.Link = vmnetd.Pending, 0, "down"
+	if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1", "--config"); got.code != 0 || !strings.Contains(got.out, "kept for the VM's next start") {
+		t.Errorf("--config: %+v", got)
+	}
+	if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1", "--live"); got.code != 1 {
+		t.Errorf("--live: %+v", got)
+	}
+}
+
+func TestALiveOnlyNICOfAPersistentVMIsSomethingToMind(t *testing.T) {
+	one := nic("vm1", "net0")
+	one.Problem = "it is gone when vm1 is shut off: its definition does not have it"
+	got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1", "--live")
+	if got.code != 0 || !strings.Contains(got.out, "\n  mind: it is gone when vm1 is shut off: its definition does not have it\n") {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestDryRunChangesNothingAndExitsAsAttachWould(t *testing.T) {

@@ -34,6 +34,10 @@ type client interface {
 	SetHold(ctx context.Context, uplink string, until time.Time) error
 	Team(ctx context.Context, team string, req vmnetd.TeamRequest) (string, error)
 	Convert(ctx context.Context, uplink, to string, live bool) (vmnetd.Conversion, error)
+	Ping(ctx context.Context) error
+	DomainHook(ctx context.Context, vm, op, sub, xml string) error
+	DomainXML(ctx context.Context, req vmnetd.Request) (string, error)
+	Import(ctx context.Context, vm string, o vmnetd.ImportOptions) (vmnetd.Import, error)
 	OpenTap(ctx context.Context, req vmnetd.Request, ownerPID int) (vmnetd.Attachment, *queuefd.Set, error)
 	Close() error
 }

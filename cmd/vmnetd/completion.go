@@ -66,7 +66,7 @@ func (a *app) completeFlag(cmd *cobra.Command, flag string, get names) {
 
 // completeRequestFlags completes what the command has of the request's flags.
 func (a *app) completeRequestFlags(cmd *cobra.Command) {
-	for flag, get := range map[string]names{"network": a.networks, "uplink": a.uplinks, "mode": modeNames, "queues": queueNames, "id": a.ids} {
+	for flag, get := range map[string]names{"network": a.networks, "uplink": a.uplinks, "mode": modeNames, "queues": queueNames, "id": a.ids, "handover": handoverNames} {
 		if cmd.Flags().Lookup(flag) != nil {
 			a.completeFlag(cmd, flag, get)
 		}
@@ -159,3 +159,6 @@ func (a *app) networks(ctx context.Context, c client, vm string) ([]string, erro
 
 func modeNames(context.Context, client, string) ([]string, error)  { return vmnetd.ModeNames(), nil }
 func queueNames(context.Context, client, string) ([]string, error) { return []string{"auto"}, nil }
+func handoverNames(context.Context, client, string) ([]string, error) {
+	return []string{"fd", "name"}, nil
+}

@@ -23,6 +23,7 @@ the card yet leaves it in phase detaching, and the daemon finishes it.
 With several NICs one must be named, or --all given; otherwise nothing is done.`,
 		Example: `  vmnetd detach vm1
   vmnetd detach vm1 --id net1
+  vmnetd detach vm1 --id net1 --live --config
   vmnetd detach vm1 --all`,
 		Args:              takes([]string{"the name of a VM"}),
 		ValidArgsFunction: a.completeVM,
@@ -42,7 +43,7 @@ With several NICs one must be named, or --all given; otherwise nothing is done.`
 	fs.Var(&requestValue{flag: requestFlag{name: "id", value: "ID", set: setID}, req: &req}, "id", "name of the NIC")
 	fs.Var(&requestValue{flag: requestFlag{name: "mac", value: "MAC", set: setMAC}, req: &req}, "mac", "MAC of the NIC")
 	fs.BoolVar(&sel.All, "all", false, "every NIC of the VM")
-	addLaterFlags(fs, laterDetachFlags)
+	addScopeFlags(fs, &sel.Live, &sel.Config)
 	a.completeFlag(cmd, "id", a.ids)
 	return cmd
 }
@@ -81,6 +82,9 @@ func (a *app) printDetached(got []vmnetd.Attachment, sel agent.Selector) error {
 	for _, one := range got {
 		switch {
 		case sel.ID != "" && one.ID != sel.ID, sel.MAC != "" && one.MAC != sel.MAC:
+			continue
+		case one.Phase != vmnetd.Detaching && sel.Config && !sel.Live:
+			a.printf("%s\n", vmnetd.Printable(one.FullName()+": no longer kept for the VM's next start; the running VM has it until it ends"))
 			continue
 		case one.Phase != vmnetd.Detaching:
 			late = append(late, one.FullName())

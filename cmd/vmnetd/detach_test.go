@@ -11,10 +11,11 @@ import (
 
 func TestDetachPassesTheSelectorOn(t *testing.T) {
 	for args, call := range map[string]string{
-		"":                        "Detach vm1 {ID: MAC: All:false}",
-		"--id net1":               "Detach vm1 {ID:net1 MAC: All:false}",
-		"--mac 52:54:00:00:00:0A": "Detach vm1 {ID: MAC:52:54:00:00:00:0a All:false}",
-		"--all":                   "Detach vm1 {ID: MAC: All:true}",
+		"":                          "Detach vm1 {ID: MAC: All:false Live:false Config:false}",
+		"--id net1":                 "Detach vm1 {ID:net1 MAC: All:false Live:false Config:false}",
+		"--mac 52:54:00:00:00:0A":   "Detach vm1 {ID: MAC:52:54:00:00:00:0a All:false Live:false Config:false}",
+		"--id net1 --live --config": "Detach vm1 {ID:net1 MAC: All:false Live:true Config:true}",
+		"--all":                     "Detach vm1 {ID: MAC: All:true Live:false Config:false}",
 	} {
 		f := &fake{}
 		got := do(t, f, append([]string{"detach", "vm1"}, strings.Fields(args)...)...)

@@ -163,7 +163,7 @@ func TestTapHelperTakesTheNICBackWhenQEMUDoesNotListen(t *testing.T) {
 	}
 	f := &fake{nics: []vmnetd.Attachment{nic("vm1", "net0")}, fds: &queuefd.Set{Queues: []int{devNull(t)}}}
 	got := do(t, f, "tap-helper", "vm1", "--use-vnet", fmt.Sprintf("--fd=%d", mine))
-	if got.code != 1 || len(f.calls) != 2 || f.calls[1] != "Detach vm1 {ID:net0 MAC: All:false}" {
+	if got.code != 1 || len(f.calls) != 2 || f.calls[1] != "Detach vm1 {ID:net0 MAC: All:false Live:false Config:false}" {
 		t.Errorf("%+v, calls %q", got, f.calls)
 	}
 }

@@ -40,6 +40,8 @@ host: uplinks count as present and free.`,
 		},
 	}
 	addRequestFlags(cmd.Flags(), &req)
+	addScopeFlags(cmd.Flags(), &req.Live, &req.Config)
+	addIncomingFlag(cmd.Flags(), &req)
 	cmd.Flags().BoolVar(&all, "all", false, "every network open to the VM")
 	cmd.Flags().StringVar(&file, "file", "", "configuration `FILE` to ask instead of the daemon")
 	a.completeRequestFlags(cmd)

@@ -28,6 +28,9 @@ type fake struct {
 	live      []vmnetd.Event
 	explained []policy.Explanation
 	fds       *queuefd.Set
+	xml       string // of DomainXML, or what DomainHook was given
+	hookErr   error
+	imported  vmnetd.Import
 	plan      vmnetd.Plan
 	applied   vmnetd.Applied
 	answer    string // of a team
@@ -121,6 +124,23 @@ func (f *fake) OpenTap(ctx context.Context, req vmnetd.Request, owner int) (vmne
 		return vmnetd.Attachment{}, nil, err
 	}
 	return f.first(), f.fds, nil
+}
+
+func (f *fake) Ping(ctx context.Context) error { return f.call(ctx, "Ping") }
+
+func (f *fake) DomainHook(_ context.Context, vm, op, sub, xml string) error {
+	f.xml = xml
+	f.calls = append(f.calls, fmt.Sprintf("DomainHook %s %s %s", vm, op, sub))
+	return f.hookErr
+}
+
+func (f *fake) DomainXML(ctx context.Context, req vmnetd.Request) (string, error) {
+	f.req = req
+	return f.xml, f.call(ctx, "DomainXML")
+}
+
+func (f *fake) Import(ctx context.Context, vm string, o vmnetd.ImportOptions) (vmnetd.Import, error) {
+	return f.imported, f.call(ctx, "Import %s %+v", vm, o)
 }
 
 func (f *fake) Close() error { return nil }

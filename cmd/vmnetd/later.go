@@ -9,13 +9,10 @@ import (
 
 // laterVerbs are commands of the contract that no code makes work yet: refused
 // by name, so that nobody takes them for a typing mistake.
-var laterVerbs = []string{"host-link", "import", "topology", "xml", "hook"}
+var laterVerbs = []string{"host-link", "topology"}
 
-// Flags of the contract that no code makes work yet.
-var (
-	laterAttachFlags = []string{"ip", "handover", "incoming", "live", "config"}
-	laterDetachFlags = []string{"live", "config"}
-)
+// laterAttachFlags are flags of the contract that no code makes work yet.
+var laterAttachFlags = []string{"ip"}
 
 func notYet(what string) error {
 	return vmnetd.Errorf(vmnetd.ErrInvalid, "%s: not in this version", what).WithNext("vmnetd --help lists what is")

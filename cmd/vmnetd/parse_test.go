@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestShortFlagsAreSuggestedOnlyForWhatIsVeryNear(t *testing.T) {
 }
 
 func TestWhatComesLaterIsRefusedByName(t *testing.T) {
-	lines := []string{"attach vm1 --via libvirt", "attach vm1 --via netns:/run/netns/x", "attach vm1 --mode l2", "attach vm1 --mode switched"}
+	lines := []string{"attach vm1 --via netns:/run/netns/x", "attach vm1 --mode l2", "attach vm1 --mode switched"}
 	for _, verb := range laterVerbs {
 		lines = append(lines, verb, verb+" --help", verb+" list --whatever", "help "+verb)
 	}
@@ -40,9 +41,6 @@ func TestWhatComesLaterIsRefusedByName(t *testing.T) {
 		for _, verb := range []string{"attach", "explain", "exec"} {
 			lines = append(lines, verb+" vm1 --"+flag, verb+" vm1 --"+flag+"=x", verb+" vm1 --"+flag+" x")
 		}
-	}
-	for _, flag := range laterDetachFlags {
-		lines = append(lines, "detach vm1 --"+flag)
 	}
 	f := &fake{}
 	for _, line := range lines {
@@ -62,7 +60,7 @@ func FuzzAttachOptions(f *testing.F) {
 	for _, line := range []string{
 		"vm1", "vm1 --network lan --uplink u0 --mode bridge --mac 52:54:00:12:34:56 --queues 4 --id net0",
 		"vm1 --via qmp:/run/x.sock --bus rp1 --addr 0x1 --dry-run", "vm1 --queues auto --json", "-- vm1", "vm1 --mac ff:ff:ff:ff:ff:ff",
-		"../x", "vm1 --live", "--mode=passthrough vm1", "-h", "vm1 --queues -1", "vm1 --network=", "vm1 -x", "vm1 --=", "vm1 --\xff", "vm1 -\xff",
+		"../x", "vm1 --live", "vm1 --live --config --handover fd --incoming --via libvirt", "vm1 --handover x", "--mode=passthrough vm1", "-h", "vm1 --queues -1", "vm1 --network=", "vm1 -x", "vm1 --=", "vm1 --\xff", "vm1 -\xff",
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\x00"))
 	}
@@ -101,6 +99,9 @@ func checkRequest(t *testing.T, req vmnetd.Request) {
 	}
 	if strings.Contains(req.Bus+req.Addr, ",") {
 		t.Fatalf("bus %q addr %q", req.Bus, req.Addr)
+	}
+	if !slices.Contains([]string{"", "name", "fd"}, req.Handover) {
+		t.Fatalf("handover %q", req.Handover)
 	}
 	if rest, ok := strings.CutPrefix(req.Via, "qmp:"); ok && !strings.HasPrefix(rest, "/") {
 		t.Fatalf("via %q", req.Via)

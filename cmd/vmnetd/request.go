@@ -30,10 +30,14 @@ var requestFlags = []requestFlag{
 	{"mac", "MAC", "MAC of the NIC; otherwise one that this VM and id keep", setMAC},
 	{"queues", "N", "queue pairs, or auto: as many as the VM has CPUs", setQueues},
 	{"id", "ID", "name of the NIC within the VM; otherwise net0, net1, …", setID},
-	{"via", "qmp[:SOCKET]", "how to reach the VM; otherwise by the configured sockets", setVia},
+	{"via", "WAY", "libvirt, qmp or qmp:SOCKET; otherwise libvirt where it knows the VM, else the configured sockets", setVia},
 	{"bus", "BUS", "QEMU bus to plug into; otherwise the first free place", setBus},
 	{"addr", "SLOT", "slot on that bus", setAddr},
+	{"handover", "HOW", "to a domain of libvirt: name, it opens the device by its name (that is the default), or fd: " + priceOfFD, setHandover},
 }
+
+// priceOfFD is what a NIC handed over by fd costs a domain.
+const priceOfFD = "the domain is tainted, the NIC is not in its XML, and it cannot be saved or restored"
 
 // addRequestFlags gives fs the flags that fill req, without those named.
 func addRequestFlags(fs *pflag.FlagSet, req *vmnetd.Request, without ...string) {
@@ -44,6 +48,17 @@ func addRequestFlags(fs *pflag.FlagSet, req *vmnetd.Request, without ...string) 
 		}
 	}
 	addLaterFlags(fs, laterAttachFlags)
+}
+
+// addScopeFlags gives fs virsh's --live and --config.
+func addScopeFlags(fs *pflag.FlagSet, live, config *bool) {
+	fs.BoolVar(live, "live", false, "the running VM")
+	fs.BoolVar(config, "config", false, "what is kept for the VM's next start; with neither: the running VM, or, where it is shut off, what is kept")
+}
+
+// addIncomingFlag gives fs the flag of a VM that waits for a migration.
+func addIncomingFlag(fs *pflag.FlagSet, req *vmnetd.Request) {
+	fs.BoolVar(&req.Incoming, "incoming", false, "the VM waits for a migration: the NIC's link stays down until its CPUs run")
 }
 
 // requestValue is a pflag.Value that writes into a request.
@@ -108,10 +123,14 @@ func setVia(req *vmnetd.Request, s string) error {
 	kind, socket, given := strings.Cut(s, ":")
 	switch kind {
 	case "qmp":
-	case "libvirt", "netns":
+	case "netns":
 		return notYet("--via " + kind)
+	case "libvirt":
+		if given {
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q: libvirt is reached where the configuration says", s).WithNext("--via libvirt, and  hypervisors: {libvirt: {uri: …}}")
+		}
 	default:
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is neither qmp nor qmp:SOCKET", s).WithNext("leave it out to use the configured sockets")
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is none of libvirt, qmp and qmp:SOCKET", s).WithNext("leave it out: libvirt where it knows the VM, else the configured sockets")
 	}
 	if !given {
 		req.Via = s
@@ -125,6 +144,14 @@ func setVia(req *vmnetd.Request, s string) error {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q: %w", s, err)
 	}
 	req.Via = "qmp:" + path
+	return nil
+}
+
+func setHandover(req *vmnetd.Request, s string) error {
+	if s != "name" && s != "fd" {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--handover %q is neither name nor fd", s).WithNext("leave it out: libvirt opens the device by its name")
+	}
+	req.Handover = s
 	return nil
 }
 

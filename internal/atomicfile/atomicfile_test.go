@@ -23,6 +23,16 @@ func TestWriteReplacesWholeAndPrivate(t *testing.T) {
 	}
 }
 
+func TestWriteModeNeedsNoMask(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hook")
+	if err := WriteMode(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("mode %v, %v; want 0755", info.Mode(), err)
+	}
+}
+
 func TestFailedWriteLeavesOldContentAndNoLitter(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")
