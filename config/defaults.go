@@ -51,4 +51,7 @@ func (b *builder) mergeDefaults(d *rawDefaults) {
 	if d.link.Given {
 		into.Link, into.LinkAt = g.Link, g.LinkAt
 	}
+	if d.mac.change.Given {
+		into.MACChange, into.MACChangeAt = g.MACChange, g.MACChangeAt
+	}
 }

@@ -84,6 +84,9 @@ func show(cfg agent.Config, err error) string {
 		}
 	}
 	fmt.Fprintf(&b, "sockets %q\n", cfg.Ways.Sockets)
+	if w := cfg.Ways; w.Libvirt != "qemu:///system" || cfg.Trusted || w.Events != nil {
+		fmt.Fprintf(&b, "libvirt %q trusted=%v events %q\n", w.Libvirt, cfg.Trusted, w.Events)
+	}
 	for _, w := range append(cfg.Warnings, Warnings(cfg, func(s uplink.Spec) bool { return !strings.HasPrefix(s.Name, "absent") })...) {
 		fmt.Fprintf(&b, "warning %s\n", w)
 	}
@@ -142,6 +145,9 @@ func showGrant(g policy.Grant) string {
 	}
 	if g.Link != "" {
 		parts = append(parts, fmt.Sprintf("link=%s@%d", g.Link, g.LinkAt.Line))
+	}
+	if g.MACChange != "" {
+		parts = append(parts, fmt.Sprintf("change=%s@%d", g.MACChange, g.MACChangeAt.Line))
 	}
 	return "{" + strings.Join(parts, " ") + "}"
 }

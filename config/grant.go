@@ -16,13 +16,17 @@ type rawGrant struct {
 	link   got[string]
 }
 
-type rawMAC struct{ allow got[[]got[string]] }
+type rawMAC struct {
+	allow  got[[]got[string]]
+	change got[string]
+}
 
-var macKeys = object[rawMAC]{what: "mac", rows: slices.Concat([]row[rawMAC]{
+var macKeys = object[rawMAC]{what: "mac", rows: []row[rawMAC]{
 	key("allow", func(m *rawMAC) *got[[]got[string]] { return &m.allow }, codec[got[[]got[string]]](listOf[got[string]]{
 		item: macGlob, what: "a list of MACs or globs", empty: true,
 	})),
-}, later[rawMAC]("change"))}
+	key("change", func(m *rawMAC) *got[string] { return &m.change }, codec[got[string]](macChange)),
+}}
 
 // grantRows are the rows of the shared keys; grant finds them in a T.
 func grantRows[T any](grant func(*T) *rawGrant) []row[T] {
@@ -57,6 +61,9 @@ func (g *rawGrant) grant(p *problems) policy.Grant {
 	if g.link.Given {
 		out.Link, out.LinkAt = g.link.V, g.link.Key.pos()
 	}
+	if g.mac.change.Given {
+		out.MACChange, out.MACChangeAt = g.mac.change.V, g.mac.change.Key.pos()
+	}
 	return out
 }
 
@@ -72,6 +79,7 @@ func (g *rawGrant) given() map[string]place {
 	note("mtu", g.mtu.Given, g.mtu.Key)
 	note("queues", g.queues.Given, g.queues.Key)
 	note("mac.allow", g.mac.allow.Given, g.mac.allow.Key)
+	note("mac.change", g.mac.change.Given, g.mac.change.Key)
 	note("link", g.link.Given, g.link.Key)
 	return all
 }

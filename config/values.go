@@ -37,6 +37,8 @@ var (
 	vlanID      = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number from 1 to %d", maxVLAN), read: readWithin("VLAN", 1, maxVLAN)}
 	ageingTime  = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number of seconds from 1 to %d", maxAgeing), read: readWithin("ageing_time", 1, maxAgeing)}
 	linkMode    = scalar[string]{shapes: []shape{text}, want: "keep or follow", read: checked(checkLink)}
+	macChange   = scalar[string]{shapes: []shape{text}, want: "allow or deny", read: checked(checkMACChange)}
+	libvirtURI  = scalar[string]{shapes: []shape{text}, want: "a URI or none", read: checked(checkLibvirtURI)}
 	deviceName  = scalar[string]{shapes: []shape{text}, want: "a device's name", read: checked(checkDeviceName)}
 	devicePath  = scalar[string]{shapes: []shape{text}, want: "a device's path", read: checked(checkDevicePath)}
 	networkName = scalar[string]{shapes: []shape{text}, want: "a name", read: checked(checkNetworkName)}
@@ -208,6 +210,38 @@ func checkLink(s string) error {
 	if s != policy.LinkKeep && s != policy.LinkFollow {
 		return invalid("link %q is neither %s nor %s", s, policy.LinkKeep, policy.LinkFollow).
 			WithNext("keep: the guest's link stays up without carrier; follow: it goes down after 3 s")
+	}
+	return nil
+}
+
+func checkMACChange(s string) error {
+	if s != policy.ChangeAllow && s != policy.ChangeDeny {
+		return invalid("change %q is neither %s nor %s", s, policy.ChangeAllow, policy.ChangeDeny).
+			WithNext("deny: the NIC keeps its MAC whatever the guest does; allow: it follows the guest's")
+	}
+	return nil
+}
+
+// The URIs of libvirt that are taken: the devices are made on this host, by its
+// root, for the daemon that runs VMs as the system.
+const (
+	noLibvirt     = "none"
+	defaultURI    = "qemu:///system"
+	libvirtSocket = defaultURI + "?socket="
+)
+
+func checkLibvirtURI(s string) error {
+	const forms = defaultURI + ", " + libvirtSocket + "/path/of/libvirt-sock, or none"
+	socket, bySocket := strings.CutPrefix(s, libvirtSocket)
+	switch {
+	case s == noLibvirt || s == defaultURI:
+		return nil
+	case !bySocket:
+		return invalid("libvirt's URI %q is not of this host's system", s).WithNext("write " + forms)
+	case !path.IsAbs(socket) || path.Clean(socket) != socket || socket == "/" || strings.ContainsAny(socket, "&#%"):
+		return invalid("the socket %q in libvirt's URI is not an absolute path without '.', '..', '&', '#' and '%%'", socket).WithNext("write " + forms)
+	case len(socket) > maxSunPath:
+		return invalid("the socket in libvirt's URI is too long: a unix socket's path takes %d bytes", maxSunPath)
 	}
 	return nil
 }
