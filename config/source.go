@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -18,7 +19,10 @@ type Source struct {
 	file    string
 	dropins string
 	applied string // the file with the accepted configuration
+	kept    string // the folder with the NICs that attach --config keeps
 	now     func() time.Time
+
+	keeping *sync.Mutex // one at a time reads a file of kept NICs and replaces it
 }
 
 var _ agent.ConfigSource = (*Source)(nil)
@@ -27,7 +31,7 @@ var _ agent.ConfigSource = (*Source)(nil)
 // drop-ins (/etc/vmnetd/conf.d; may be missing), and the folder for what must
 // outlive a reboot (/var/lib/vmnetd; made when needed).
 func New(file, dropinDir, libDir string) *Source {
-	return &Source{file: file, dropins: dropinDir, applied: filepath.Join(libDir, "applied", "config.json"), now: time.Now}
+	return &Source{file: file, dropins: dropinDir, applied: filepath.Join(libDir, "applied", "config.json"), kept: filepath.Join(libDir, "vms"), now: time.Now, keeping: new(sync.Mutex)}
 }
 
 // Name is the main file's path.
@@ -90,14 +94,3 @@ func (s *Source) moveAside(why error) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the configuration accepted last cannot be used: %w; it was moved to %s", why, aside).
 		WithNext("vmnetd reload  accepts the configuration in /etc/vmnetd")
 }
-
-// Kept implements agent.ConfigSource.
-func (s *Source) Kept() ([]agent.WantedVM, error) { return nil, nil }
-
-// Keep implements agent.ConfigSource.
-func (s *Source) Keep(vmnetd.Request) (bool, error) {
-	return false, vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
-}
-
-// Unkeep implements agent.ConfigSource.
-func (s *Source) Unkeep(string, string) (bool, error) { return false, nil }
