@@ -24,7 +24,8 @@ const undoTime = 10 * time.Second
 // QEMU can change the MAC through a queue's SIOCSIFHWADDR without privilege,
 // and a lower device that lost MTU pulls the ones on it down and leaves them
 // there (macvlan_device_event). Other properties cannot be changed under a
-// guest: vmnetd.ErrBusy, and so is a foreign device of that name. When it fails, what it made is gone again,
+// guest: vmnetd.ErrBusy, and so is a foreign device of that name. With ByName,
+// /dev/tapIFINDEX is the device's too. When it fails, what it made is gone again,
 // and in passthru the lower device has its own MAC back.
 func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	if err := spec.check(); err != nil {
@@ -48,20 +49,49 @@ func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	return h.adopt(ctx, spec, lower, there)
 }
 
-// create makes the device and takes it back when anything fails.
-func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (dev Device, err error) {
+// create makes the device; one that is opened by name with another index where
+// the node of the first is another device's.
+func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (Device, error) {
+	dev, err := h.createAt(ctx, spec, lower, 0)
+	for try := 1; try < indexTries && errors.Is(err, errForeignNode); try++ {
+		index, ierr := h.freeIndex(ctx)
+		if ierr != nil {
+			return Device{}, ierr
+		}
+		dev, err = h.createAt(ctx, spec, lower, index)
+	}
+	if errors.Is(err, errForeignNode) {
+		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot make a device node for %s: %w", vmnetd.FullName(spec.VM, spec.ID), err).WithNext("try again")
+	}
+	return dev, err
+}
+
+// createAt makes the device with that index, 0 for the next one, and takes it
+// back when anything fails.
+func (h *Host) createAt(ctx context.Context, spec Spec, lower rtnl.Link, index int) (dev Device, err error) {
 	var back undo.Stack
 	defer func() { err = errors.Join(err, back.Run()) }()
 	if spec.Mode == vmnetd.Passthru {
 		back.Add(func() error { return h.takeBackMAC(ctx, lower) })
 	}
-	if err := h.conn.Create(ctx, macvtap(spec)); err != nil {
+	link := macvtap(spec)
+	link.Index = index
+	if err := h.conn.Create(ctx, link); err != nil {
 		return Device{}, h.whyNotCreated(ctx, spec, lower, err)
 	}
 	back.Add(func() error { return h.takeBack(ctx, spec.Ifname) })
 	if err := h.fail.Hit(failpoint.TapCreated); err != nil {
 		return Device{}, err
 	}
+	if dev, err = h.mark(ctx, spec); err != nil {
+		return Device{}, err
+	}
+	back.Forget()
+	return dev, nil
+}
+
+// mark says whose a new device is, and finishes it.
+func (h *Host) mark(ctx context.Context, spec Spec) (Device, error) {
 	link, err := h.conn.LinkByName(ctx, spec.Ifname)
 	if err != nil {
 		return Device{}, err
@@ -73,12 +103,11 @@ func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (dev Devi
 	if err := h.fail.Hit(failpoint.TapMarked); err != nil {
 		return Device{}, err
 	}
-	dev, err = h.finish(ctx, spec, link.Index)
-	if err != nil {
-		return Device{}, err
+	dev, err := h.finish(ctx, spec, link.Index)
+	if err == nil && spec.ByName {
+		err = h.claimNode(dev)
 	}
-	back.Forget()
-	return dev, nil
+	return dev, err
 }
 
 // adopt takes the device that has the name: ours with the same properties as
@@ -103,7 +132,14 @@ func (h *Host) adopt(ctx context.Context, spec Spec, lower, there rtnl.Link) (De
 	if err != nil {
 		return Device{}, errors.Join(err, h.takeBackMAC(ctx, lower))
 	}
-	return dev, nil
+	if !spec.ByName {
+		return dev, nil
+	}
+	err = h.claimNode(dev)
+	if errors.Is(err, errForeignNode) {
+		return h.replace(ctx, spec, lower, dev)
+	}
+	return dev, err
 }
 
 // discard removes a half-made device, which nobody was given yet.

@@ -30,8 +30,9 @@ type Host struct {
 	links Links
 	fail  failpoint.Set
 	sysfs sysfs
-	dev   string // where device nodes live
-	vhost string // the vhost-net device
+	dev   string     // where device nodes live
+	vhost string     // the vhost-net device
+	index func() int // an index for a device whose next one will not do
 }
 
 // Option changes what a Host works with.
@@ -43,7 +44,7 @@ func WithVHost(path string) Option { return func(h *Host) { h.vhost = path } }
 // New makes a Host. Without links (nil) it asks the kernel for every link when
 // it has to name who is in the way. Close it when it is no longer needed.
 func New(conn *rtnl.Conn, links Links, fail failpoint.Set, opts ...Option) *Host {
-	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net"}
+	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", index: randomIndex}
 	for _, o := range opts {
 		o(h)
 	}

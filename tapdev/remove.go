@@ -18,19 +18,26 @@ import (
 const batchFrom = 4
 
 // Remove deletes devices. One that has gone, or whose index or name belongs to
-// another device now, is fine. What a passthru leaves to be put right is
-// RestoreMAC's.
+// another device now, is fine. Their nodes in /dev go with them, also that of a
+// device that has gone, where its Rdev is given. What a passthru leaves to be put
+// right is RestoreMAC's.
 func (h *Host) Remove(ctx context.Context, devs ...Device) error {
 	var doomed []rtnl.Link
 	for _, d := range devs {
 		link, err := h.current(ctx, d)
 		switch {
 		case errors.Is(err, vmnetd.ErrNotFound):
+			if err := h.dropDeadNode(d); err != nil {
+				return err
+			}
 		case err != nil:
 			return err
 		default:
 			doomed = append(doomed, link)
 		}
+	}
+	if err := h.dropNodes(doomed); err != nil {
+		return err
 	}
 	if len(doomed) >= batchFrom && h.removeBatch(ctx, doomed) == nil {
 		return nil
@@ -40,6 +47,21 @@ func (h *Host) Remove(ctx context.Context, devs ...Device) error {
 		errs = append(errs, h.removeOne(ctx, l))
 	}
 	return errors.Join(errs...)
+}
+
+// dropNodes removes the nodes before the devices: while these live, their numbers
+// are nobody else's, and who is interrupted leaves no node behind.
+func (h *Host) dropNodes(doomed []rtnl.Link) error {
+	for _, l := range doomed {
+		rdev, err := h.rdev(l)
+		if err != nil {
+			continue // it has gone this moment, and so has what the kernel made
+		}
+		if err := h.dropNode(l.Index, rdev); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (h *Host) removeOne(ctx context.Context, l rtnl.Link) error {
