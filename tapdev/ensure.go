@@ -69,6 +69,7 @@ func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (Device, 
 // createAt makes the device with that index, 0 for the next one, and takes it
 // back when anything fails.
 func (h *Host) createAt(ctx context.Context, spec Spec, lower rtnl.Link, index int) (dev Device, err error) {
+	spec.Filtered = false // nobody has told the filter of this one
 	var back undo.Stack
 	defer func() { err = errors.Join(err, back.Run()) }()
 	if spec.Mode == vmnetd.Passthru {
@@ -162,7 +163,7 @@ func (h *Host) finish(ctx context.Context, spec Spec, index int) (Device, error)
 	if err != nil {
 		return Device{}, err
 	}
-	if err := h.harden(ctx, link); err != nil {
+	if err := h.harden(ctx, link, !spec.Filtered); err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot prepare %s: %w", link.Name, err)
 	}
 	if err := h.address(ctx, spec, link); err != nil {
@@ -187,23 +188,22 @@ func (h *Host) address(ctx context.Context, spec Spec, link rtnl.Link) error {
 			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot give %s the MTU %d: %w", link.Name, spec.MTU, err)
 		}
 	}
-	if bytes.Equal(link.MAC, spec.MAC) {
+	if spec.Filtered {
 		return nil
 	}
 	// In passthru this is the lower device's MAC too.
-	if err := h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.MAC(spec.MAC)}}); err != nil {
-		return h.whyNoMAC(link, spec, err)
-	}
-	return nil
+	return h.setMAC(ctx, link, spec.MAC)
 }
 
 // harden keeps the host's stack off the device. It would answer on it as soon
 // as it is up, with a link-local address made from the guest's MAC. Multicast
 // is taken whole, because the filter of a macvtap hears of the host's groups
-// and not of the guest's: a guest's static IPv6 address gets no packet without.
-func (h *Host) harden(ctx context.Context, link rtnl.Link) error {
+// and not of the guest's: a guest's static IPv6 address gets no packet without,
+// unless somebody tells the filter (SetFilter).
+// all says that multicast is taken whole.
+func (h *Host) harden(ctx context.Context, link rtnl.Link, all bool) error {
 	ch := rtnl.Change{Index: link.Index}
-	if !link.AllMulti {
+	if all && !link.AllMulti {
 		ch.Flags, ch.Mask = unix.IFF_ALLMULTI, unix.IFF_ALLMULTI
 	}
 	if link.Group != Group {

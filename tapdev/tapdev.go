@@ -26,6 +26,11 @@ type Spec struct {
 	// ByName: somebody else opens the queues at /dev/tapIFINDEX, as libvirt does,
 	// so that node must be this device's.
 	ByName bool
+
+	// Filtered: what the device receives is told by SetFilter. Ensure leaves MAC and
+	// multicasts of a device that is there as they are; a new one receives MAC and
+	// all multicasts until SetFilter is called.
+	Filtered bool
 }
 
 // Device is a tap device of ours as the kernel has it. One without VM and ID

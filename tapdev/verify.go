@@ -34,13 +34,13 @@ func verify(spec Spec, l rtnl.Link) error {
 	switch {
 	case l.Name != spec.Ifname:
 		return fmt.Errorf("it is named %s", l.Name)
-	case !bytes.Equal(l.MAC, spec.MAC):
+	case !bytes.Equal(l.MAC, spec.MAC) && !spec.Filtered:
 		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.MAC)
 	case spec.MTU != 0 && l.MTU != spec.MTU:
 		return fmt.Errorf("MTU %d, not %d", l.MTU, spec.MTU)
 	case l.Group != Group:
 		return fmt.Errorf("group %d, not %d", l.Group, Group)
-	case !l.AllMulti:
+	case !l.AllMulti && !spec.Filtered:
 		return fmt.Errorf("allmulticast is off")
 	case l.Inet6 && !l.AddrGenNone:
 		return fmt.Errorf("IPv6 would make an address on it")

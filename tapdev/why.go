@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -86,31 +87,38 @@ func (h *Host) whyNotUp(ctx context.Context, link rtnl.Link, err error) error {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot set %s up: %w", link.Name, err)
 	}
+	who := h.whoHas(ctx, link, link.MAC)
+	return vmnetd.Errorf(vmnetd.ErrBusy, "MAC %s of %s is taken by %s: %w", link.MAC, nameOf(link), who, err).
+		WithNext("give one of them another MAC")
+}
+
+// whoHas names the device beside or under a link that has a MAC already.
+func (h *Host) whoHas(ctx context.Context, link rtnl.Link, mac net.HardwareAddr) string {
+	if lower, err := h.conn.LinkByIndex(ctx, link.Lower); err == nil && bytes.Equal(lower.MAC, mac) {
+		return "the uplink " + lower.Name + " itself"
+	}
 	who := "another device on the same uplink"
 	for _, u := range h.users(ctx, link.Lower) {
-		if u.Index != link.Index && bytes.Equal(u.MAC, link.MAC) {
+		if u.Index != link.Index && bytes.Equal(u.MAC, mac) {
 			who = holder(u)
 			if u.Up {
 				break
 			}
 		}
 	}
-	if lower, lerr := h.conn.LinkByIndex(ctx, link.Lower); lerr == nil && bytes.Equal(lower.MAC, link.MAC) {
-		who = "the uplink " + lower.Name + " itself"
-	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "MAC %s of %s is taken by %s: %w", link.MAC, nameOf(link), who, err).
-		WithNext("give one of them another MAC")
+	return who
 }
 
-func (h *Host) whyNoMAC(link rtnl.Link, spec Spec, err error) error {
+func (h *Host) whyNoMAC(ctx context.Context, link rtnl.Link, mac net.HardwareAddr, err error) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return vmnetd.Errorf(vmnetd.ErrBusy, "the device under %s cannot change its MAC to %s while it is up: %w", link.Name, spec.MAC, err).
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the device under %s cannot change its MAC to %s while it is up: %w", link.Name, mac, err).
 			WithNext("give the VM the uplink's own MAC, or use another mode")
 	case errors.Is(err, unix.EADDRINUSE):
-		return vmnetd.Errorf(vmnetd.ErrBusy, "MAC %s is in use on that uplink: %w", spec.MAC, err).WithNext("use another MAC")
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s cannot have the MAC %s, which is taken by %s: %w", nameOf(link), mac, h.whoHas(ctx, link, mac), err).
+			WithNext("use another MAC")
 	}
-	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot give %s the MAC %s: %w", link.Name, spec.MAC, err)
+	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot give %s the MAC %s: %w", link.Name, mac, err)
 }
 
 // holder names a device to people: by VM and NIC when it is ours.
