@@ -40,18 +40,14 @@ func (h *Host) claimNode(dev Device) error {
 	path := h.nodePath(dev.Ifindex)
 	for range nodeTries {
 		st, err := lstat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot look at %s: %w", path, err)
-		case st.is(dev.Rdev) && st.rootsAlone():
+		if err == nil && st.is(dev.Rdev) && st.rootsAlone() {
 			return nil
-		case !st.is(dev.Rdev) && st.alive():
-			return fmt.Errorf("%s: %w", path, errForeignNode)
-		default: // of a device that has gone, or open to others
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return vmnetd.Errorf(vmnetd.ErrFailed, "cannot replace the device node %s: %w", path, err)
-			}
+		}
+		if err == nil {
+			err = clearNode(path, st, dev.Rdev)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 		err = unix.Mknod(path, unix.S_IFCHR|0o600, int(dev.Rdev))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
@@ -62,14 +58,25 @@ func (h *Host) claimNode(dev Device) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the device node %s is made and removed by somebody else all the time", path).WithNext("try again")
 }
 
+// clearNode makes way for a device's node: what is there is of a device that has
+// gone, or open to others.
+func clearNode(path string, st nodeStat, rdev uint64) error {
+	if !st.is(rdev) && st.alive() {
+		return fmt.Errorf("%s: %w", path, errForeignNode)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot replace the device node %s: %w", path, err)
+	}
+	return nil
+}
+
 // dropNode removes /dev/tapIFINDEX while it is still that device's. The kernel
 // removes only the nodes that it made itself (drivers/base/devtmpfs.c,
 // dev_mynode); one of ours that stayed would open the next VM's tap, since minors
 // come again.
 func (h *Host) dropNode(index int, rdev uint64) error {
 	path := h.nodePath(index)
-	st, err := lstat(path)
-	if err != nil || rdev == 0 || !st.is(rdev) {
+	if !isNode(path, rdev) {
 		return nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +89,7 @@ func (h *Host) dropNode(index int, rdev uint64) error {
 // dropDeadNode is dropNode for a device that has gone without us: by now its
 // number may be another device's, and that may be the node's.
 func (h *Host) dropDeadNode(dev Device) error {
-	if st, err := lstat(h.nodePath(dev.Ifindex)); err != nil || st.alive() {
+	if st, err := lstat(h.nodePath(dev.Ifindex)); err == nil && st.alive() {
 		return nil
 	}
 	return h.dropNode(dev.Ifindex, dev.Rdev)
@@ -138,6 +145,11 @@ func lstat(path string) (nodeStat, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
 	return nodeStat(st), err
+}
+
+func isNode(path string, rdev uint64) bool {
+	st, err := lstat(path)
+	return err == nil && rdev != 0 && st.is(rdev)
 }
 
 func (st nodeStat) is(rdev uint64) bool { return st.charDev() && st.Rdev == rdev }

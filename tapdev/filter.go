@@ -85,6 +85,12 @@ type group [6]byte
 
 // changeGroups makes the groups that were joined by ioctl exactly these.
 func (h *Host) changeGroups(link rtnl.Link, groups []net.HardwareAddr) error {
+	wanted := map[group]bool{}
+	for _, g := range groups {
+		if len(g) == 6 && g[0]&1 == 1 {
+			wanted[group(g)] = true
+		}
+	}
 	return h.conn.Do(func() error {
 		joined, err := joinedGroups(link.Index)
 		if err != nil {
@@ -95,31 +101,23 @@ func (h *Host) changeGroups(link rtnl.Link, groups []net.HardwareAddr) error {
 			return err
 		}
 		defer unix.Close(fd)
-		wanted := map[group]bool{}
-		for _, g := range groups {
-			if len(g) == 6 && g[0]&1 == 1 {
-				wanted[group(g)] = true
-			}
-		}
-		for g := range wanted {
-			if joined[g] {
-				continue
-			}
-			if err := changeGroup(fd, unix.SIOCADDMULTI, link.Name, g); err != nil {
-				return fmt.Errorf("SIOCADDMULTI %s: %w", net.HardwareAddr(g[:]), err)
-			}
-		}
-		for g := range joined {
-			if wanted[g] {
-				continue
-			}
-			err := changeGroup(fd, unix.SIOCDELMULTI, link.Name, g)
-			if err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("SIOCDELMULTI %s: %w", net.HardwareAddr(g[:]), err)
-			}
-		}
-		return nil
+		return errors.Join(
+			changeMissing(fd, unix.SIOCADDMULTI, link.Name, wanted, joined),
+			changeMissing(fd, unix.SIOCDELMULTI, link.Name, joined, wanted))
 	})
+}
+
+// changeMissing joins or leaves those of groups that are not in others.
+func changeMissing(fd int, request uintptr, ifname string, groups, others map[group]bool) error {
+	for g := range groups {
+		if others[g] {
+			continue
+		}
+		if err := changeGroup(fd, request, ifname, g); err != nil {
+			return fmt.Errorf("group %s: %w", net.HardwareAddr(g[:]), err)
+		}
+	}
+	return nil
 }
 
 // changeGroup is one SIOCADDMULTI or SIOCDELMULTI (netdevice(7)). A group is in
@@ -130,7 +128,7 @@ func changeGroup(fd int, request uintptr, ifname string, g group) error {
 	copy(req.name[:unix.IFNAMSIZ-1], ifname)
 	copy(req.data[:], g[:])
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(&req)))
-	if errno != 0 {
+	if errno != 0 && (errno != unix.ENOENT || request != unix.SIOCDELMULTI) {
 		return errno
 	}
 	return nil
