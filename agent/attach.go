@@ -295,7 +295,7 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 			VHostReason: "not handed over yet", Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
 			Rule: where(d.RuleAt), Reasons: slices.Concat([]string{}, d.Reasons),
 		},
-		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow,
+		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow, Change: d.MACChange == policy.ChangeAllow,
 	}
 	if d.Second {
 		r.Note = "on " + d.Uplink + ", not on the network's first choice of uplink"

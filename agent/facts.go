@@ -86,6 +86,9 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 		VHostReason: why,
 		MACSeed:     cmp.Or(vm.UUID, a.o.Machine+"/"+req.VM),
 	}
+	if a.config().Trusted {
+		f.VM.Labels = vm.Labels
+	}
 	for _, r := range a.store.of(req.VM) {
 		if r.ID == req.ID {
 			f.Own = r.Ifname

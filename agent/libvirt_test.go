@@ -13,6 +13,7 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent/agenttest"
 	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+	"github.com/vmnetd/vmnetd/policy"
 )
 
 // element is an interface of a definition.
@@ -28,9 +29,14 @@ func (h *host) hook(vm, op, sub, xml string) error {
 // domains is a host with a libvirt that has a domain vm1 with one NIC of ours.
 func domains(t *testing.T, nics ...domxml.Element) *host {
 	t.Helper()
+	return domainsWith(t, testConfig(), nics...)
+}
+
+func domainsWith(t *testing.T, cfg Config, nics ...domxml.Element) *host {
+	t.Helper()
 	w := newWorld()
 	w.DefineDomain("vm1", nics...)
-	h := newHost(t, w, testConfig())
+	h := newHost(t, w, cfg)
 	h.start()
 	return h
 }
@@ -117,16 +123,15 @@ func TestNICTakenOutByOthersIsRemoved(t *testing.T) {
 func TestGuestThatChangesItsMACIsFollowedWhereItIsAllowed(t *testing.T) {
 	const other = "52:54:00:00:00:77"
 	for _, allowed := range []bool{true, false} {
-		h := domains(t, element("vm1", "net0", "lan"))
+		cfg := testConfig()
+		if allowed {
+			cfg.Policy.Networks[0].Grant.MACChange = policy.ChangeAllow
+		}
+		h := domainsWith(t, cfg, element("vm1", "net0", "lan"))
 		if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
-		if allowed {
-			r, _ := h.agent.store.get(key{"vm1", "net0"})
-			r.Change = true
-			h.agent.store.note(r)
-		}
 		h.w.SetGuestMAC("vm1", "net0", other)
 		done := make(chan struct{})
 		eventually(t, "the same in all", func() error {

@@ -91,7 +91,7 @@ func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 	if r.Handed != 0 {
 		mtu = min(mtu, lower.MTU)
 	}
-	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues, ByName: r.byName()}, nil
+	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues, ByName: r.byName(), Filtered: r.Change}, nil
 }
 
 // is says whether a device is what the record was handed over as.
