@@ -39,7 +39,7 @@ demo-failover: setup-test build $(vmtier)
 ## test: all checks and all tests (15 min on 2 cores)
 .PHONY: test
 test: setup-test build lint deb
-	VMNETD_REQUIRE=netns $(GO) test -race -count=1 -timeout 20m ./...
+	VMNETD_REQUIRE=netns,libvirt $(GO) test -race -count=1 -timeout 20m ./...
 	@$(MAKE) --no-print-directory test-vm
 
 ## test-vm: the tests that need bond, team, vlan and bridge, in a VM (6 min)

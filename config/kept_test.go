@@ -106,7 +106,7 @@ func TestOneBadFileIsNamedAndHidesNoOther(t *testing.T) {
 	good := vmnetd.Request{VM: "good", ID: "net0"}
 	keep(t, s, good)
 	vms := filepath.Join(dir, "vms")
-	put(t, filepath.Join(vms, "broken.yaml"), "vm: broken\nnics: [{id: net0, netwrok: lan}]\n")
+	put(t, filepath.Join(vms, "broken.yaml"), "vm: broken\nnics: [{id: net0, netwark: lan}]\n")
 	put(t, filepath.Join(vms, "moved.yaml"), "vm: other\nnics: [{id: net0}]\n")
 	put(t, filepath.Join(vms, "labels.yaml"), "vm: labels\nlabels: {tenant: t1}\n")
 	put(t, filepath.Join(vms, "empty.yaml"), "")
