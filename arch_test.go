@@ -37,12 +37,13 @@ var onlyIn = map[string]struct {
 	packages []string
 	why      string
 }{
-	"github.com/goccy/go-yaml":        {[]string{"config", "internal/hostconf"}, "the rest sees clean types, never YAML"},
-	"github.com/vishvananda/netlink":  {[]string{"internal/rtnl", "tapdev", "bonding", "uplink"}, "the rest sees links as rtnl.Link"},
-	"github.com/godbus/dbus/v5":       {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
-	"github.com/mdlayher/genetlink":   {[]string{"teaming"}, "the team family is teaming's alone"},
-	"github.com/digitalocean/go-qemu": {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
-	"github.com/spf13/cobra":          {[]string{"cmd/vmnetd"}, "the command line is a front end"},
+	"github.com/goccy/go-yaml":           {[]string{"config", "internal/hostconf"}, "the rest sees clean types, never YAML"},
+	"github.com/vishvananda/netlink":     {[]string{"internal/rtnl", "tapdev", "bonding", "uplink"}, "the rest sees links as rtnl.Link"},
+	"github.com/godbus/dbus/v5":          {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
+	"github.com/mdlayher/genetlink":      {[]string{"teaming"}, "the team family is teaming's alone"},
+	"github.com/digitalocean/go-qemu":    {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
+	"github.com/digitalocean/go-libvirt": {[]string{"hypervisor", "internal/bench"}, "the rest sees VMs, NICs and definitions, never libvirt"},
+	"github.com/spf13/cobra":             {[]string{"cmd/vmnetd"}, "the command line is a front end"},
 }
 
 type imports struct {

@@ -103,7 +103,10 @@ func agentOptions(o serveOptions) (agent.Options, error) {
 		Config:   config.New(o.config, dropins(o.config), o.lib),
 		StateDir: o.state, LibDir: o.lib, Boot: boot, Machine: machine, Version: buildInfo().Version,
 		Log: o.log, FP: points,
-		Hypervisor: hypervisor.Ways{QMP: hypervisor.NewQMP(hypervisor.Options{FP: points, Log: o.log})},
+		Hypervisor: hypervisor.Ways{
+			QMP:     hypervisor.NewQMP(hypervisor.Options{FP: points, Log: o.log}),
+			Libvirt: hypervisor.NewLibvirt(hypervisor.LibvirtOptions{FP: points, Log: o.log}),
+		},
 	}, nil
 }
 

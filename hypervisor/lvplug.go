@@ -1,0 +1,151 @@
+package hypervisor
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+)
+
+// enter reads a domain that was found before afresh, once every earlier change
+// of it has ended, and makes sure that it is still that run of it.
+func (l *Libvirt) enter(ctx context.Context, vm VM) (lvDomain, error) {
+	uuid, ok := uuidOf(vm)
+	if !ok {
+		d, err := l.lookup(ctx, vm.Name)
+		if err != nil {
+			return lvDomain{}, err
+		}
+		uuid = d.uuid
+	}
+	if err := l.settled(ctx, uuid); err != nil {
+		return lvDomain{}, err
+	}
+	d, err := l.refresh(ctx, uuid)
+	switch {
+	case err != nil:
+		return lvDomain{}, err
+	case !d.active():
+		return lvDomain{}, shutOff(vm.Name)
+	case vm.Instance != "" && vm.Instance != d.instance():
+		return lvDomain{}, vmnetd.Errorf(vmnetd.ErrNotFound, "%w: VM %s", ErrOtherRun, vmnetd.Printable(vm.Name)).WithNext("try again")
+	case d.xml == nil:
+		return lvDomain{}, vmnetd.Errorf(vmnetd.ErrFailed, "what libvirt says of VM %s cannot be used: %s", vmnetd.Printable(vm.Name), d.problem)
+	}
+	return d, nil
+}
+
+func uuidOf(vm VM) (u lvUUID, ok bool) {
+	text, _, _ := strings.Cut(vm.Instance, ":")
+	if text == "" {
+		text = vm.UUID
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	return u, err == nil && copy(u[:], b) == len(u) && len(b) == len(u)
+}
+
+// Plug has libvirtd open the device nic.Ifname by itself: nic.Open is not
+// called. A NIC of that device that is plugged already is fine. Nothing is left
+// when it fails.
+func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
+	if nic.ByFD {
+		return l.plugByFD(ctx, vm, nic)
+	}
+	if err := checkNamedNIC(nic); err != nil {
+		return Place{}, err
+	}
+	d, err := l.enter(ctx, vm)
+	if err != nil {
+		return Place{}, err
+	}
+	if i, ok := d.byTarget(nic.Ifname); ok {
+		return Place{Addr: i.Addr, Already: true}, nil
+	}
+	text := interfaceXML(nicElement(nic))
+	err = l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
+		return lv.DomainAttachDeviceFlags(d.ref(), text, uint32(libvirt.DomainDeviceModifyLive))
+	})
+	if err == nil {
+		err = l.hit(failpoint.HandoverDevice)
+	}
+	if err != nil {
+		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, err))
+	}
+	after, err := l.refresh(ctx, d.uuid)
+	if err != nil {
+		return Place{}, err
+	}
+	i, ok := after.byTarget(nic.Ifname)
+	if !ok {
+		return Place{}, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s ended while NIC %s was attached", vmnetd.Printable(d.name), nic.ID)
+	}
+	return Place{Addr: i.Addr}, nil
+}
+
+func checkNamedNIC(nic NIC) error {
+	if err := vmnetd.CheckID(nic.ID); err != nil {
+		return err
+	}
+	switch {
+	case nic.Bus != "":
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt names a NIC's place by its PCI address alone, not by a bus (%s)", vmnetd.Printable(nic.Bus)).
+			WithNext("leave --bus out: libvirt finds a free port")
+	case len(nic.MAC) != 6 || !strings.HasPrefix(nic.Ifname, vmnetd.IfnamePrefix):
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "NIC %s has no MAC or no device", nic.ID)
+	}
+	return nil
+}
+
+func nicElement(nic NIC) domxml.Element {
+	return domxml.Element{
+		NIC:    domxml.NIC{MAC: nic.MAC.String(), ID: nic.ID},
+		Target: nic.Ifname, Queues: nic.Queues, MTU: nic.MTU, Addr: nic.Addr,
+	}
+}
+
+// takeBack makes sure that a NIC whose attach failed is not there after all,
+// also when the caller has gone. A change that goes on without us is waited for.
+func (l *Libvirt) takeBack(ctx context.Context, vm VM, nic NIC, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.limits.Undo)
+	defer cancel()
+	if err := l.Unplug(ctx, vm, nic); err != nil {
+		return fmt.Errorf("%w (and taking it back failed: %w)", cause, err)
+	}
+	return cause
+}
+
+// attachRefused adds to libvirt's own words what to do.
+func attachRefused(name string, err error) error {
+	told := lvRefused(name, "attach the NIC to VM "+vmnetd.Printable(name), err)
+	e, ok := told.(*vmnetd.Error) //nolint:errorlint // made above
+	switch {
+	case !ok:
+	case strings.Contains(e.Text, "No more available PCI slots"): // conf/domain_addr.c
+		return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free PCIe port: no NIC can be hot-plugged", vmnetd.Printable(name)).
+			WithNext("add <controller type='pci' model='pcie-root-port'/>, restart " + vmnetd.Printable(name))
+	case strings.Contains(e.Text, "is in use"), strings.Contains(e.Text, "already in use"):
+		e.Class = vmnetd.ErrBusy
+	case strings.Contains(e.Text, "domain is not running"):
+		return shutOff(name)
+	}
+	return told
+}
+
+// Plugged says whether libvirt has the NIC in the VM, and where.
+func (l *Libvirt) Plugged(ctx context.Context, vm VM, nic NIC) (Place, bool, error) {
+	if nic.ByFD {
+		return l.pluggedByFD(ctx, vm, nic)
+	}
+	d, err := l.enter(ctx, vm)
+	if err != nil {
+		return Place{}, false, err
+	}
+	i, ok := d.byTarget(nic.Ifname)
+	return Place{Addr: i.Addr, Already: ok}, ok, nil
+}
