@@ -19,16 +19,27 @@ func (q *QMP) CutOff(ctx context.Context, vm VM, nic NIC) error {
 		return notHere(vm.Socket, err)
 	}
 	defer l.close()
-	var netdev string
-	plugged, err := l.get(ctx, peripheral+"/"+deviceID(nic.ID), "netdev", &netdev)
-	if err == nil && !plugged {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), nic.ID)
-	}
-	if err == nil && netdev != "" {
-		err = l.Do(ctx, "netdev_del", map[string]string{"id": netdev}, nil)
-	}
-	if err != nil && !isClass(err, deviceNotFound) { // cut off before: the NIC remembers the name
+	if err := l.cutOff(ctx, nic.ID); err != nil {
 		return q.explain(l, err)
 	}
 	return nil
+}
+
+func (e *engine) cutOff(ctx context.Context, id string) error {
+	var netdev string
+	plugged, err := e.get(ctx, peripheral+"/"+deviceID(id), "netdev", &netdev)
+	if err == nil && !plugged {
+		return e.noNIC(id)
+	}
+	if err == nil && netdev != "" {
+		err = e.Do(ctx, "netdev_del", map[string]string{"id": netdev}, nil)
+	}
+	if isClass(err, deviceNotFound) { // cut off before: the NIC remembers the name
+		return nil
+	}
+	return err
+}
+
+func (e *engine) noNIC(id string) error {
+	return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(e.vm), id)
 }

@@ -26,7 +26,7 @@
 //
 // transport.go is the connection (it implements go-qemu's qmp.Monitor), node.go
 // and peer.go say whose socket it is, holder.go who else holds it, find.go
-// and pattern.go look VMs up, place.go, plug.go, netdev.go and unplug.go are the
+// and pattern.go look VMs up, engine.go, place.go, plug.go, netdev.go and unplug.go are the
 // handover, watch.go and inotify.go see VMs come and go, qemuargs.go reads a
 // QEMU command line.
 package hypervisor

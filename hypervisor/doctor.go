@@ -92,5 +92,5 @@ func (q *QMP) askOnce(ctx context.Context, name, path string) (vm VM, version st
 	if err != nil {
 		return VM{}, "", q.explain(l, err)
 	}
-	return vm, l.Version.String(), nil
+	return vm, l.conn.Version.String(), nil
 }

@@ -379,8 +379,8 @@ func TestOwnCallsTakeTurns(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(q.turns) != 0 {
-		t.Errorf("%d turns are left", len(q.turns))
+	if len(q.turns.of) != 0 {
+		t.Errorf("%d turns are left", len(q.turns.of))
 	}
 }
 

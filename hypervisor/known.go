@@ -60,24 +60,24 @@ func (k *known) begin(nic string) (clean bool) {
 }
 
 // whoIs asks QEMU for its name and uuid.
-func (l *link) whoIs(ctx context.Context) (identity, error) {
-	if l.known.identity != nil {
-		return *l.known.identity, nil
+func (e *engine) whoIs(ctx context.Context) (identity, error) {
+	if e.known.identity != nil {
+		return *e.known.identity, nil
 	}
 	var who struct{ Name string }
-	if err := l.Do(ctx, "query-name", nil, &who); err != nil {
+	if err := e.Do(ctx, "query-name", nil, &who); err != nil {
 		return identity{}, err
 	}
 	var id struct{ UUID string }
-	if err := l.Do(ctx, "query-uuid", nil, &id); err != nil {
+	if err := e.Do(ctx, "query-uuid", nil, &id); err != nil {
 		return identity{}, err
 	}
-	l.known.identity = &identity{name: who.Name, uuid: id.UUID}
-	return *l.known.identity, nil
+	e.known.identity = &identity{name: who.Name, uuid: id.UUID}
+	return *e.known.identity, nil
 }
 
 // layout asks for the buses, given the devices that have an id.
-func (l *link) layout(ctx context.Context, devices []property) (*pciLayout, error) {
+func (e *engine) layout(ctx context.Context, devices []property) (*pciLayout, error) {
 	var ids []string
 	for _, p := range devices {
 		if _, ok := busBehind(p); ok {
@@ -85,16 +85,16 @@ func (l *link) layout(ctx context.Context, devices []property) (*pciLayout, erro
 		}
 	}
 	now := &pciLayout{bridges: strings.Join(ids, ",")}
-	if l.known.pci != nil && l.known.pci.bridges == now.bridges {
-		return l.known.pci, nil
+	if e.known.pci != nil && e.known.pci.bridges == now.bridges {
+		return e.known.pci, nil
 	}
-	if err := l.Do(ctx, "query-pci", nil, &now.roots); err != nil {
+	if err := e.Do(ctx, "query-pci", nil, &now.roots); err != nil {
 		return nil, err
 	}
 	var err error
-	if now.onPC, err = l.isPC(ctx, devices); err != nil {
+	if now.onPC, err = e.isPC(ctx, devices); err != nil {
 		return nil, err
 	}
-	l.known.pci = now
+	e.known.pci = now
 	return now, nil
 }

@@ -42,9 +42,9 @@ const (
 // netdevs lists the NIC's netdevs. No QMP command lists them; "info network"
 // has since QEMU 1.0 printed a line for each: "NAME: index=0,type=tap,…", or
 // " \ NAME: …" below its NIC (net/net.c, print_net_client).
-func (l *link) netdevs(ctx context.Context, id string) ([]string, error) {
+func (e *engine) netdevs(ctx context.Context, id string) ([]string, error) {
 	var text string
-	err := l.Do(ctx, "human-monitor-command", map[string]string{"command-line": "info network"}, &text)
+	err := e.Do(ctx, "human-monitor-command", map[string]string{"command-line": "info network"}, &text)
 	if err != nil {
 		return nil, err
 	}
@@ -77,15 +77,15 @@ func unique(items []string) []string {
 // deleteNetdev deletes a netdev; one that has gone is fine. It refuses while
 // the NIC is there: QEMU would close the tap under it (net/net.c,
 // qemu_del_net_client).
-func (l *link) deleteNetdev(ctx context.Context, id, netdev string) error {
-	plugged, err := l.hasDevice(ctx, deviceID(id))
+func (e *engine) deleteNetdev(ctx context.Context, id, netdev string) error {
+	plugged, err := e.hasDevice(ctx, deviceID(id))
 	if err != nil {
 		return err
 	}
 	if plugged {
 		return fmt.Errorf("netdev %s stays: its NIC is still plugged", netdev)
 	}
-	err = l.Do(ctx, "netdev_del", map[string]string{"id": netdev}, nil)
+	err = e.Do(ctx, "netdev_del", map[string]string{"id": netdev}, nil)
 	if isClass(err, deviceNotFound) {
 		return nil
 	}
@@ -94,8 +94,8 @@ func (l *link) deleteNetdev(ctx context.Context, id, netdev string) error {
 
 // closeFD closes a named fd in QEMU; one that netdev_add has taken, or that
 // never came, is fine.
-func (l *link) closeFD(ctx context.Context, name string) (closed bool, err error) {
-	err = l.Do(ctx, "closefd", map[string]string{"fdname": name}, nil)
+func (e *engine) closeFD(ctx context.Context, name string) (closed bool, err error) {
+	err = e.Do(ctx, "closefd", map[string]string{"fdname": name}, nil)
 	var refused *Error
 	if asError(err, &refused) { // GenericError: File descriptor named … not found
 		return false, nil
@@ -110,9 +110,9 @@ const sweepRun = 8
 
 // sweepFDs closes the fds of one kind that an earlier attempt left, from number
 // first on.
-func (l *link) sweepFDs(ctx context.Context, id, kind string, first int) error {
+func (e *engine) sweepFDs(ctx context.Context, id, kind string, first int) error {
 	for i, missing := first, 0; missing < sweepRun; i++ {
-		closed, err := l.closeFD(ctx, fdName(id, kind, i))
+		closed, err := e.closeFD(ctx, fdName(id, kind, i))
 		if err != nil {
 			return err
 		}
@@ -126,17 +126,17 @@ func (l *link) sweepFDs(ctx context.Context, id, kind string, first int) error {
 
 // sweep removes what an attempt that was cut off left behind. The NIC must not
 // be plugged.
-func (l *link) sweep(ctx context.Context, id string) error {
-	netdevs, err := l.netdevs(ctx, id)
+func (e *engine) sweep(ctx context.Context, id string) error {
+	netdevs, err := e.netdevs(ctx, id)
 	if err != nil {
 		return err
 	}
-	return l.deleteNetdevs(ctx, id, netdevs)
+	return e.deleteNetdevs(ctx, id, netdevs)
 }
 
-func (l *link) deleteNetdevs(ctx context.Context, id string, netdevs []string) error {
+func (e *engine) deleteNetdevs(ctx context.Context, id string, netdevs []string) error {
 	for _, n := range netdevs {
-		if err := l.deleteNetdev(ctx, id, n); err != nil {
+		if err := e.deleteNetdev(ctx, id, n); err != nil {
 			return err
 		}
 	}

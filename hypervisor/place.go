@@ -42,31 +42,31 @@ type bus struct {
 var root440fx = bus{name: "pci.0", path: "/machine/i440fx/pci.0"}
 
 // findPlace finds where to plug: the place asked for, or the first free one.
-func (l *link) findPlace(ctx context.Context, s survey, name, addr string) (Place, error) {
+func (e *engine) findPlace(ctx context.Context, s survey, name, addr string) (Place, error) {
 	if addr != "" && name == "" {
 		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "a slot (%s) was asked for without the bus it is on", addr)
 	}
 	buses := s.buses()
 	if name != "" {
-		return l.placeOn(ctx, buses, name, addr)
+		return e.placeOn(ctx, buses, name, addr)
 	}
 	for _, b := range buses {
-		place, ok, err := l.freeSlot(ctx, b)
+		place, ok, err := e.freeSlot(ctx, b)
 		if err != nil || ok {
 			return place, err
 		}
 	}
-	return Place{}, l.noPlace(ctx, buses)
+	return Place{}, e.noPlace(ctx, buses)
 }
 
-func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Place, error) {
+func (e *engine) placeOn(ctx context.Context, buses []bus, name, addr string) (Place, error) {
 	i := slices.IndexFunc(buses, func(b bus) bool { return b.name == name })
 	if i < 0 {
 		var names []string
 		for _, b := range buses {
 			names = append(names, b.name)
 		}
-		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(l.vm), name, strings.Join(names, ", ")).
+		return Place{}, vmnetd.Errorf(vmnetd.ErrInvalid, "VM %s has no bus %q that takes a NIC; it has: %s", vmnetd.Printable(e.vm), name, strings.Join(names, ", ")).
 			WithNext("name one of these, or leave the bus out for the first free place")
 	}
 	if addr != "" && buses[i].express && !inSlot0(addr) {
@@ -76,9 +76,9 @@ func (l *link) placeOn(ctx context.Context, buses []bus, name, addr string) (Pla
 	if addr != "" {
 		return Place{Bus: name, Addr: addr}, nil // QEMU refuses a slot that is taken
 	}
-	place, ok, err := l.freeSlot(ctx, buses[i])
+	place, ok, err := e.freeSlot(ctx, buses[i])
 	if err == nil && !ok {
-		err = vmnetd.Errorf(vmnetd.ErrBusy, "bus %s of VM %s has no free slot, or takes no hotplug", name, vmnetd.Printable(l.vm))
+		err = vmnetd.Errorf(vmnetd.ErrBusy, "bus %s of VM %s has no free slot, or takes no hotplug", name, vmnetd.Printable(e.vm))
 	}
 	return place, err
 }
@@ -118,13 +118,13 @@ func (s survey) buses() []bus {
 }
 
 // isPC says whether this is machine pc. Express ports say that it is not.
-func (l *link) isPC(ctx context.Context, devices []property) (bool, error) {
+func (e *engine) isPC(ctx context.Context, devices []property) (bool, error) {
 	for _, p := range devices {
 		if b, ok := busBehind(p); ok && b.express {
 			return false, nil
 		}
 	}
-	props, err := l.list(ctx, root440fx.path)
+	props, err := e.list(ctx, root440fx.path)
 	return len(props) > 0, err
 }
 
@@ -177,12 +177,12 @@ func busBehind(p property) (bus, bool) {
 }
 
 // freeSlot finds a free slot of a bus that takes hotplug.
-func (l *link) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
-	taken, err := l.slots(ctx, b)
+func (e *engine) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
+	taken, err := e.slots(ctx, b)
 	if err != nil || b.express && len(taken) > 0 {
 		return Place{}, false, err
 	}
-	if ok, err := l.takesHotplug(ctx, b); err != nil || !ok {
+	if ok, err := e.takesHotplug(ctx, b); err != nil || !ok {
 		return Place{}, false, err
 	}
 	if b.express {
@@ -199,8 +199,8 @@ func (l *link) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
 }
 
 // slots lists the slots of a bus that are taken.
-func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
-	props, err := l.list(ctx, b.path)
+func (e *engine) slots(ctx context.Context, b bus) ([]int, error) {
+	props, err := e.list(ctx, b.path)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
 			continue
 		}
 		var devfn int
-		ok, err := l.get(ctx, b.path+"/"+p.Name, "addr", &devfn)
+		ok, err := e.get(ctx, b.path+"/"+p.Name, "addr", &devfn)
 		if err != nil {
 			return nil, err
 		}
@@ -223,30 +223,30 @@ func (l *link) slots(ctx context.Context, b bus) ([]int, error) {
 
 // takesHotplug: a bus with a hotplug handler, behind a port that was not
 // switched off (hotplug=off, as libvirt's <target hotplug='off'/>).
-func (l *link) takesHotplug(ctx context.Context, b bus) (bool, error) {
-	if takes, ok := l.known.hotplug[b.path]; ok {
+func (e *engine) takesHotplug(ctx context.Context, b bus) (bool, error) {
+	if takes, ok := e.known.hotplug[b.path]; ok {
 		return takes, nil
 	}
 	handler, on := "", true
-	_, err := l.get(ctx, b.path, "hotplug-handler", &handler)
+	_, err := e.get(ctx, b.path, "hotplug-handler", &handler)
 	if err == nil && handler != "" && b.express {
-		_, err = l.get(ctx, b.port, "hotplug", &on)
+		_, err = e.get(ctx, b.port, "hotplug", &on)
 	}
 	if err != nil {
 		return false, err
 	}
-	l.known.hotplug[b.path] = handler != "" && on
+	e.known.hotplug[b.path] = handler != "" && on
 	return handler != "" && on, nil
 }
 
 // noPlace says what to add to the command line, with an id and a chassis number
 // that are free.
-func (l *link) noPlace(ctx context.Context, buses []bus) error {
+func (e *engine) noPlace(ctx context.Context, buses []bus) error {
 	device, number, stem := "pcie-root-port", "chassis", "rp"
 	if len(buses) > 0 && buses[0].port == "" {
 		device, number, stem = "pci-bridge", "chassis_nr", "pci."
 	}
-	chassis, err := l.lastChassis(ctx, number)
+	chassis, err := e.lastChassis(ctx, number)
 	if err != nil {
 		return err
 	}
@@ -254,15 +254,15 @@ func (l *link) noPlace(ctx context.Context, buses []bus) error {
 	for slices.ContainsFunc(buses, func(b bus) bool { return b.name == stem+itoa(free) }) {
 		free++
 	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free place for another PCI device: of %d that have a name, none is free and takes hotplug", vmnetd.Printable(l.vm), len(buses)).
+	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free place for another PCI device: of %d that have a name, none is free and takes hotplug", vmnetd.Printable(e.vm), len(buses)).
 		WithNext(fmt.Sprintf("start QEMU with one more: -device %s,id=%s%d,%s=%d", device, stem, free, number, chassis+1))
 }
 
 // lastChassis is the highest number of a property of bridges, with an id or
 // without: two with the same one are refused by QEMU.
-func (l *link) lastChassis(ctx context.Context, number string) (last int, err error) {
+func (e *engine) lastChassis(ctx context.Context, number string) (last int, err error) {
 	for _, container := range []string{peripheral, peripheral + "-anon"} {
-		props, err := l.list(ctx, container)
+		props, err := e.list(ctx, container)
 		if err != nil {
 			return 0, err
 		}
@@ -271,7 +271,7 @@ func (l *link) lastChassis(ctx context.Context, number string) (last int, err er
 				continue
 			}
 			n := 0
-			if _, err := l.get(ctx, container+"/"+p.Name, number, &n); err != nil {
+			if _, err := e.get(ctx, container+"/"+p.Name, number, &n); err != nil {
 				return 0, err
 			}
 			last = max(last, n)

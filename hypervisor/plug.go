@@ -44,7 +44,7 @@ func (q *QMP) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 		return Place{}, notHere(vm.Socket, err)
 	}
 	defer l.close()
-	place, err := q.plug(ctx, l, nic)
+	place, err := l.plug(ctx, nic)
 	if err != nil {
 		return Place{}, q.explain(l, err)
 	}
@@ -59,16 +59,16 @@ type survey struct {
 	*pciLayout
 }
 
-func (l *link) survey(ctx context.Context, nic NIC) (s survey, err error) {
-	if s.devices, err = l.list(ctx, peripheral); err != nil || has(s.devices, deviceID(nic.ID)) {
+func (e *engine) survey(ctx context.Context, nic NIC) (s survey, err error) {
+	if s.devices, err = e.list(ctx, peripheral); err != nil || has(s.devices, deviceID(nic.ID)) {
 		return s, err
 	}
-	if !l.known.clean[nic.ID] {
-		if s.netdevs, err = l.netdevs(ctx, nic.ID); err != nil {
+	if !e.known.clean[nic.ID] {
+		if s.netdevs, err = e.netdevs(ctx, nic.ID); err != nil {
 			return s, err
 		}
 	}
-	s.pciLayout, err = l.layout(ctx, s.devices)
+	s.pciLayout, err = e.layout(ctx, s.devices)
 	return s, err
 }
 
@@ -82,20 +82,19 @@ func checkNIC(nic NIC) error {
 	return nil
 }
 
-func (q *QMP) plug(ctx context.Context, l *link, nic NIC) (Place, error) {
-	s, err := l.survey(ctx, nic)
+// plug is Plug's steps.
+func (e *engine) plug(ctx context.Context, nic NIC) (Place, error) {
+	s, err := e.survey(ctx, nic)
 	if err != nil {
 		return Place{}, err
 	}
 	if has(s.devices, deviceID(nic.ID)) {
-		place, err := l.where(ctx, deviceID(nic.ID))
-		place.Already = true
-		return place, err
+		return e.already(ctx, nic.ID)
 	}
-	if err := l.deleteNetdevs(ctx, nic.ID, s.netdevs); err != nil {
+	if err := e.deleteNetdevs(ctx, nic.ID, s.netdevs); err != nil {
 		return Place{}, fmt.Errorf("what an earlier attempt left cannot be removed: %w", err)
 	}
-	place, err := l.findPlace(ctx, s, nic.Bus, nic.Addr)
+	place, err := e.findPlace(ctx, s, nic.Bus, nic.Addr)
 	if err != nil {
 		return Place{}, err
 	}
@@ -107,7 +106,7 @@ func (q *QMP) plug(ctx context.Context, l *link, nic NIC) (Place, error) {
 	if err := checkSet(nic, set); err != nil {
 		return Place{}, err
 	}
-	return place, q.handOver(ctx, l, nic, set, place)
+	return place, e.handOver(ctx, nic, set, place)
 }
 
 // checkSet: a list of vhost fds that does not match makes QEMU abort (net/tap.c,
@@ -122,24 +121,23 @@ func checkSet(nic NIC, set *queuefd.Set) error {
 
 // handOver runs the steps and takes back what was done when one fails, also
 // when the caller has gone.
-func (q *QMP) handOver(ctx context.Context, l *link, nic NIC, set *queuefd.Set, place Place) error {
-	undoCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.limits.Command+q.limits.Undo)
+func (e *engine) handOver(ctx context.Context, nic NIC, set *queuefd.Set, place Place) error {
+	undoCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limits.Command+e.limits.Undo)
 	defer cancel()
-	h := &handover{q: q, l: l, nic: nic, set: set, place: place, netdev: newNetdevID(nic.ID), undoCtx: undoCtx}
-	h.clean = l.known.begin(nic.ID)
+	h := &handover{e: e, nic: nic, set: set, place: place, netdev: newNetdevID(nic.ID), undoCtx: undoCtx}
+	h.clean = e.known.begin(nic.ID)
 	for _, step := range []func(context.Context) error{h.opened, h.sendFDs, h.addNetdev, h.addDevice} {
 		if err := step(ctx); err != nil {
 			return h.takeBack(err)
 		}
 	}
-	l.known.clean[nic.ID] = true
+	e.known.clean[nic.ID] = true
 	return nil
 }
 
 // handover is one attempt.
 type handover struct {
-	q       *QMP
-	l       *link
+	e       *engine
 	nic     NIC
 	set     *queuefd.Set
 	place   Place
@@ -158,7 +156,7 @@ func (h *handover) takeBack(cause error) error {
 	return fmt.Errorf("%w (and taking it back failed: %w)", cause, err)
 }
 
-func (h *handover) opened(context.Context) error { return h.q.hit(failpoint.HandoverOpened) }
+func (h *handover) opened(context.Context) error { return h.e.hit(failpoint.HandoverOpened) }
 
 // sendFDs gives QEMU each fd under its name. Every getfd is confirmed before
 // netdev_add names it: one that is missing there leaves a netdev that cannot be
@@ -167,8 +165,8 @@ func (h *handover) sendFDs(ctx context.Context) error {
 	for _, part := range h.fds() {
 		for i, fd := range part.fds {
 			name := fdName(h.nic.ID, part.kind, i)
-			h.back.Add(func() error { _, err := h.l.closeFD(h.undoCtx, name); return err })
-			if err := h.l.SendFD(ctx, name, fd); err != nil {
+			h.back.Add(func() error { _, err := h.e.closeFD(h.undoCtx, name); return err })
+			if err := h.e.SendFD(ctx, name, fd); err != nil {
 				return err
 			}
 		}
@@ -176,7 +174,7 @@ func (h *handover) sendFDs(ctx context.Context) error {
 	if err := h.sweepMore(ctx); err != nil {
 		return err
 	}
-	return h.q.hit(failpoint.HandoverGetfd)
+	return h.e.hit(failpoint.HandoverGetfd)
 }
 
 // sweepMore closes what an attempt that was cut off, and had more queues, left
@@ -187,14 +185,14 @@ func (h *handover) sweepMore(ctx context.Context) error {
 		return nil
 	}
 	n := len(h.set.Queues)
-	closed, err := h.l.closeFD(ctx, fdName(h.nic.ID, queueFD, n))
+	closed, err := h.e.closeFD(ctx, fdName(h.nic.ID, queueFD, n))
 	if err != nil || !closed {
 		return err
 	}
-	if err := h.l.sweepFDs(ctx, h.nic.ID, queueFD, n+1); err != nil {
+	if err := h.e.sweepFDs(ctx, h.nic.ID, queueFD, n+1); err != nil {
 		return err
 	}
-	return h.l.sweepFDs(ctx, h.nic.ID, vhostFD, len(h.set.VHost))
+	return h.e.sweepFDs(ctx, h.nic.ID, vhostFD, len(h.set.VHost))
 }
 
 type fdPart struct {
@@ -221,18 +219,18 @@ func (h *handover) addNetdev(ctx context.Context) error {
 		args["vhostforce"] = true
 	}
 	h.back.Add(h.removeNetdev)
-	if err := h.l.Do(ctx, "netdev_add", args, nil); err != nil {
+	if err := h.e.Do(ctx, "netdev_add", args, nil); err != nil {
 		return err
 	}
-	return h.q.hit(failpoint.HandoverNetdev)
+	return h.e.hit(failpoint.HandoverNetdev)
 }
 
 // removeNetdev deletes the netdev and looks whether it has gone.
 func (h *handover) removeNetdev() error {
-	if err := h.l.deleteNetdev(h.undoCtx, h.nic.ID, h.netdev); err != nil {
+	if err := h.e.deleteNetdev(h.undoCtx, h.nic.ID, h.netdev); err != nil {
 		return err
 	}
-	left, err := h.l.netdevs(h.undoCtx, h.nic.ID)
+	left, err := h.e.netdevs(h.undoCtx, h.nic.ID)
 	if err == nil && len(left) > 0 {
 		err = fmt.Errorf("netdev %s is still there", strings.Join(left, ", "))
 	}
@@ -240,16 +238,16 @@ func (h *handover) removeNetdev() error {
 }
 
 func (h *handover) addDevice(ctx context.Context) error {
-	h.back.Add(func() error { return h.l.eject(h.undoCtx, h.nic.ID, h.l.since.Add(h.q.limits.Eject)) })
+	h.back.Add(func() error { return h.e.eject(h.undoCtx, h.nic.ID, h.e.since.Add(h.e.limits.Eject)) })
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	// A caller that gives up now would leave a NIC that only the guest can
 	// let go of: see the command through.
-	if err := h.l.Do(context.WithoutCancel(ctx), "device_add", h.deviceArgs(), nil); err != nil {
+	if err := h.e.Do(context.WithoutCancel(ctx), "device_add", h.deviceArgs(), nil); err != nil {
 		return err
 	}
-	return h.q.hit(failpoint.HandoverDevice)
+	return h.e.hit(failpoint.HandoverDevice)
 }
 
 func (h *handover) deviceArgs() map[string]any {
@@ -274,13 +272,24 @@ func (q *QMP) Plugged(ctx context.Context, vm VM, nic NIC) (place Place, ok bool
 		return Place{}, false, notHere(vm.Socket, err)
 	}
 	defer l.close()
-	ok, err = l.hasDevice(ctx, deviceID(nic.ID))
-	if ok && err == nil {
-		place, err = l.where(ctx, deviceID(nic.ID))
-		place.Already = true
-	}
+	place, ok, err = l.plugged(ctx, nic.ID)
 	if err != nil {
 		return Place{}, false, q.explain(l, err)
 	}
 	return place, ok, nil
+}
+
+func (e *engine) plugged(ctx context.Context, id string) (place Place, ok bool, err error) {
+	if ok, err = e.hasDevice(ctx, deviceID(id)); err != nil || !ok {
+		return Place{}, false, err
+	}
+	place, err = e.already(ctx, id)
+	return place, true, err
+}
+
+// already is the place of a NIC that is plugged.
+func (e *engine) already(ctx context.Context, id string) (Place, error) {
+	place, err := e.where(ctx, deviceID(id))
+	place.Already = true
+	return place, err
 }

@@ -210,7 +210,7 @@ func leaveHalf(t *testing.T, q *QMP, vm VM, id string, queues int, netdev bool) 
 		t.Fatal(err)
 	}
 	defer set.Close()
-	h := &handover{q: q, l: l, nic: card, set: set, netdev: newNetdevID(id)}
+	h := &handover{e: l.engine, nic: card, set: set, netdev: newNetdevID(id)}
 	if err := h.sendFDs(t.Context()); err != nil {
 		t.Fatal(err)
 	}

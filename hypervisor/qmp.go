@@ -34,12 +34,12 @@ type QMP struct {
 	limits Limits
 	log    *slog.Logger
 	hit    func(failpoint.Point) error
+	turns  turns // by path
 
 	mu       sync.Mutex
 	patterns []pattern
-	named    map[string]pattern // sockets that were named and found, outside of the patterns: followed until they go
-	changed  chan struct{}      // closed and replaced when one of these two changes
-	turns    map[string]*turn
+	named    map[string]pattern  // sockets that were named and found, outside of the patterns: followed until they go
+	changed  chan struct{}       // closed and replaced when one of these two changes
 	left     map[string]nodeID   // by path: nodes that a VM which has ended left behind
 	known    map[string]*known   // by path
 	recalled map[string]recalled // by path
@@ -49,7 +49,7 @@ type QMP struct {
 func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
-		changed: make(chan struct{}), turns: map[string]*turn{}, named: map[string]pattern{}, left: map[string]nodeID{}, known: map[string]*known{},
+		changed: make(chan struct{}), named: map[string]pattern{}, left: map[string]nodeID{}, known: map[string]*known{},
 		recalled: map[string]recalled{},
 	}
 	if q.log == nil {
@@ -137,55 +137,20 @@ func (q *QMP) Sockets() map[string]string {
 	return found
 }
 
-// turn is the queue of those who want one socket. QEMU serves one client at a
-// time: we must not be the ones who keep ourselves waiting without a word.
-type turn struct {
-	free  chan struct{}
-	users int
-}
-
-// take waits for the socket's turn; give it back.
-func (q *QMP) take(ctx context.Context, path string) (giveBack func(), err error) {
-	q.mu.Lock()
-	t := q.turns[path]
-	if t == nil {
-		t = &turn{free: make(chan struct{}, 1)}
-		q.turns[path] = t
-	}
-	t.users++
-	q.mu.Unlock()
-	leave := func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(q.turns, path)
-		}
-	}
-	select {
-	case t.free <- struct{}{}:
-		return func() { <-t.free; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-}
-
 // link is a connection to one VM's QEMU, for as long as one operation takes.
 type link struct {
-	*Conn
+	*engine
 	peer
-	known    *known
+	conn     *Conn
 	path     string
 	node     nodeID
-	vm       string
-	since    time.Time
 	giveBack func()
 	log      *slog.Logger
 }
 
 // close lets others have the socket.
 func (l *link) close() {
-	_ = l.Disconnect()
+	_ = l.conn.Disconnect()
 	l.giveBack()
 	if held := time.Since(l.since); held > time.Second {
 		l.log.Warn("a QMP socket was held for long: QEMU was slow to answer", "vm", l.vm, "socket", l.path, "held", held)
@@ -205,7 +170,7 @@ type patience struct {
 }
 
 func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*link, error) {
-	giveBack, err := q.take(ctx, path)
+	giveBack, err := q.turns.take(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +180,10 @@ func (q *QMP) connectFor(ctx context.Context, name, path string, p patience) (*l
 		return nil, err
 	}
 	defer n.close()
-	l := &link{path: path, node: n.id(), vm: name, giveBack: giveBack, log: q.log}
+	l := &link{
+		engine: &engine{vm: name, limits: q.limits, hit: q.hit},
+		path:   path, node: n.id(), giveBack: giveBack, log: q.log,
+	}
 	if err := q.untilFree(ctx, l, n, p); err != nil {
 		giveBack()
 		if errors.Is(err, errNoReply) { // stopped between its greeting and the first answer
@@ -248,7 +216,7 @@ func (q *QMP) untilFree(ctx context.Context, l *link, n *node, p patience) error
 }
 
 func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) error {
-	l.Conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
+	l.conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
 		conn, err := n.connect(ctx, min(appear, q.appear(n)))
 		if err != nil {
 			return nil, err
@@ -259,8 +227,8 @@ func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) 
 		}
 		return conn, nil
 	}, q.limits)
-	l.since = time.Now()
-	if err := l.Open(ctx); err != nil || l.pid != 0 {
+	l.monitor, l.since = l.conn, time.Now()
+	if err := l.conn.Open(ctx); err != nil || l.pid != 0 {
 		return err
 	}
 	return l.identifyAgain(ctx, n)

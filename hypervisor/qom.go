@@ -23,9 +23,9 @@ func (p property) child() (string, bool) {
 }
 
 // list reads an object's properties; none when there is no such object.
-func (l *link) list(ctx context.Context, path string) ([]property, error) {
+func (e *engine) list(ctx context.Context, path string) ([]property, error) {
 	var props []property
-	err := l.Do(ctx, "qom-list", map[string]string{"path": path}, &props)
+	err := e.Do(ctx, "qom-list", map[string]string{"path": path}, &props)
 	if isClass(err, deviceNotFound) {
 		return nil, nil
 	}
@@ -34,8 +34,8 @@ func (l *link) list(ctx context.Context, path string) ([]property, error) {
 
 // get reads a property into out; ok is false when there is no such object or
 // no such property.
-func (l *link) get(ctx context.Context, path, name string, out any) (ok bool, err error) {
-	err = l.Do(ctx, "qom-get", map[string]string{"path": path, "property": name}, out)
+func (e *engine) get(ctx context.Context, path, name string, out any) (ok bool, err error) {
+	err = e.Do(ctx, "qom-get", map[string]string{"path": path, "property": name}, out)
 	if err == nil {
 		return true, nil
 	}
@@ -55,19 +55,19 @@ func has(props []property, name string) bool {
 }
 
 // hasDevice says whether a device of that id is in the VM.
-func (l *link) hasDevice(ctx context.Context, id string) (bool, error) {
-	props, err := l.list(ctx, peripheral)
+func (e *engine) hasDevice(ctx context.Context, id string) (bool, error) {
+	props, err := e.list(ctx, peripheral)
 	return has(props, id), err
 }
 
 // where reads a device's bus and slot.
-func (l *link) where(ctx context.Context, id string) (Place, error) {
+func (e *engine) where(ctx context.Context, id string) (Place, error) {
 	var bus string
-	if _, err := l.get(ctx, peripheral+"/"+id, "parent_bus", &bus); err != nil {
+	if _, err := e.get(ctx, peripheral+"/"+id, "parent_bus", &bus); err != nil {
 		return Place{}, err
 	}
 	var devfn int
-	ok, err := l.get(ctx, peripheral+"/"+id, "addr", &devfn)
+	ok, err := e.get(ctx, peripheral+"/"+id, "addr", &devfn)
 	if err != nil || !ok {
 		return Place{}, err
 	}

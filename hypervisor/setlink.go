@@ -2,8 +2,6 @@ package hypervisor
 
 import (
 	"context"
-
-	"github.com/vmnetd/vmnetd"
 )
 
 // SetLink has the guest see the link of a NIC up or down (QMP set_link, by the
@@ -14,12 +12,16 @@ func (q *QMP) SetLink(ctx context.Context, vm VM, nic NIC, up bool) error {
 		return notHere(vm.Socket, err)
 	}
 	defer l.close()
-	err = l.Do(ctx, "set_link", map[string]any{"name": deviceID(nic.ID), "up": up}, nil)
-	if isClass(err, deviceNotFound) {
-		return vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), nic.ID)
-	}
-	if err != nil {
+	if err := l.setLink(ctx, nic.ID, up); err != nil {
 		return q.explain(l, err)
 	}
 	return nil
+}
+
+func (e *engine) setLink(ctx context.Context, id string, up bool) error {
+	err := e.Do(ctx, "set_link", map[string]any{"name": deviceID(id), "up": up}, nil)
+	if isClass(err, deviceNotFound) {
+		return e.noNIC(id)
+	}
+	return err
 }

@@ -394,3 +394,20 @@ func (c *Conn) Events(ctx context.Context) (<-chan qmp.Event, error) {
 	}()
 	return out, nil
 }
+
+// awaitDeleted waits for the DEVICE_DELETED that carries the device's id; another
+// one, for the virtio device inside of it, comes before.
+func (c *Conn) awaitDeleted(ctx context.Context, device string) error {
+	for {
+		ev, err := c.events.next(ctx)
+		switch {
+		case err != nil:
+			return err
+		case ev.Data["device"] != device:
+		case ev.Event == "DEVICE_DELETED":
+			return nil
+		case ev.Event == "DEVICE_UNPLUG_GUEST_ERROR":
+			return errKept
+		}
+	}
+}

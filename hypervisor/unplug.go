@@ -29,11 +29,9 @@ func (q *QMP) Unplug(ctx context.Context, vm VM, nic NIC) error {
 		return err
 	}
 	defer l.close()
-	l.known.begin(id)
-	if err := q.unplug(ctx, l, id); err != nil && !errors.Is(err, ErrClosed) {
+	if err := l.unplug(ctx, id); err != nil && !errors.Is(err, ErrClosed) {
 		return q.explain(l, err)
 	}
-	l.known.clean[id] = true
 	return nil
 }
 
@@ -51,66 +49,77 @@ func (q *QMP) stillRuns(vm VM, cause error) error {
 		WithNext("unplug the NIC by other means, or stop the VM")
 }
 
-func (q *QMP) unplug(ctx context.Context, l *link, id string) error {
+// unplug is Unplug's steps; ErrClosed: QEMU has gone.
+func (e *engine) unplug(ctx context.Context, id string) error {
+	e.known.begin(id)
+	if err := e.remove(ctx, id); err != nil {
+		return err
+	}
+	e.known.clean[id] = true
+	return nil
+}
+
+func (e *engine) remove(ctx context.Context, id string) error {
 	netdev := ""
-	if _, err := l.get(ctx, peripheral+"/"+deviceID(id), "netdev", &netdev); err != nil {
+	if _, err := e.get(ctx, peripheral+"/"+deviceID(id), "netdev", &netdev); err != nil {
 		return err
 	}
-	if err := q.ejected(ctx, l, id); err != nil {
+	if err := e.ejected(ctx, id); err != nil {
 		return err
 	}
-	if err := q.hit(failpoint.DetachNetdev); err != nil {
+	if err := e.hit(failpoint.DetachNetdev); err != nil {
 		return err
 	}
 	if netdev != "" {
-		if err := l.deleteNetdev(ctx, id, netdev); err != nil {
+		if err := e.deleteNetdev(ctx, id, netdev); err != nil {
 			return err
 		}
 	}
-	if err := l.sweep(ctx, id); err != nil {
+	if err := e.sweep(ctx, id); err != nil {
 		return err
 	}
 	if netdev != "" {
 		return nil // netdev_add had taken the descriptors
 	}
-	if err := l.sweepFDs(ctx, id, queueFD, 0); err != nil {
+	if err := e.sweepFDs(ctx, id, queueFD, 0); err != nil {
 		return err
 	}
-	return l.sweepFDs(ctx, id, vhostFD, 0)
+	return e.sweepFDs(ctx, id, vhostFD, 0)
 }
 
-func (q *QMP) ejected(ctx context.Context, l *link, id string) error {
-	plugged, err := l.hasDevice(ctx, deviceID(id))
+// ejected asks the guest and waits, as far as it has to.
+func (e *engine) ejected(ctx context.Context, id string) error {
+	plugged, err := e.hasDevice(ctx, deviceID(id))
 	if err != nil || !plugged {
 		return err
 	}
-	gone, err := l.askToEject(ctx, id)
+	gone, err := e.askToEject(ctx, id)
 	if err != nil || gone {
 		return err
 	}
-	if err := q.hit(failpoint.DetachUnplug); err != nil {
+	if err := e.hit(failpoint.DetachUnplug); err != nil {
 		return err
 	}
-	return l.awaitEject(ctx, id, l.since.Add(q.limits.Eject))
+	return e.awaitEject(ctx, id, e.since.Add(e.limits.Eject))
 }
 
 // eject is both steps, for undoing a device_add.
-func (l *link) eject(ctx context.Context, id string, until time.Time) error {
-	plugged, err := l.hasDevice(ctx, deviceID(id))
+func (e *engine) eject(ctx context.Context, id string, until time.Time) error {
+	plugged, err := e.hasDevice(ctx, deviceID(id))
 	if err != nil || !plugged {
 		return err
 	}
-	gone, err := l.askToEject(ctx, id)
+	gone, err := e.askToEject(ctx, id)
 	if err != nil || gone {
 		return err
 	}
-	return l.awaitEject(ctx, id, until)
+	return e.awaitEject(ctx, id, until)
 }
 
 // askToEject: a request that is pending already is an error in QEMU, and fine
 // here; what is left to do is the same.
-func (l *link) askToEject(ctx context.Context, id string) (gone bool, err error) {
-	err = l.Do(ctx, "device_del", map[string]string{"id": deviceID(id)}, nil)
+func (e *engine) askToEject(ctx context.Context, id string) (gone bool, err error) {
+	err = e.Do(ctx, "device_del", map[string]string{"id": deviceID(id)}, nil)
 	var refused *Error
 	switch {
 	case !asError(err, &refused):
@@ -123,33 +132,26 @@ func (l *link) askToEject(ctx context.Context, id string) (gone bool, err error)
 	return false, err
 }
 
-// awaitEject waits for the DEVICE_DELETED that carries the device's id; another
-// one, for the virtio device inside of it, comes before.
-func (l *link) awaitEject(ctx context.Context, id string, until time.Time) error {
+// awaitEject waits for the guest until then.
+func (e *engine) awaitEject(ctx context.Context, id string, until time.Time) error {
 	waitCtx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for {
-		ev, err := l.events.next(waitCtx)
-		switch {
-		case err != nil && ctx.Err() == nil && waitCtx.Err() != nil:
-			return l.lastLook(ctx, id)
-		case err != nil:
-			return err
-		case ev.Data["device"] != deviceID(id):
-		case ev.Event == "DEVICE_DELETED":
-			return nil
-		case ev.Event == "DEVICE_UNPLUG_GUEST_ERROR":
-			return vmnetd.Errorf(vmnetd.ErrBusy, "the guest of VM %s refused to let go of NIC %s: %w", vmnetd.Printable(l.vm), id, ErrEjecting)
-		}
+	err := e.awaitDeleted(waitCtx, deviceID(id))
+	switch {
+	case errors.Is(err, errKept):
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the guest of VM %s refused to let go of NIC %s: %w", vmnetd.Printable(e.vm), id, ErrEjecting)
+	case err != nil && ctx.Err() == nil && waitCtx.Err() != nil:
+		return e.lastLook(ctx, id)
 	}
+	return err
 }
 
 // lastLook: the event may have come to whoever was connected before us.
-func (l *link) lastLook(ctx context.Context, id string) error {
-	plugged, err := l.hasDevice(ctx, deviceID(id))
+func (e *engine) lastLook(ctx context.Context, id string) error {
+	plugged, err := e.hasDevice(ctx, deviceID(id))
 	if err != nil || !plugged {
 		return err
 	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s, NIC %s: %w", vmnetd.Printable(l.vm), id, ErrEjecting).
+	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s, NIC %s: %w", vmnetd.Printable(e.vm), id, ErrEjecting).
 		WithNext("it goes when the guest runs and its OS handles PCI hotplug, or when the VM stops")
 }
