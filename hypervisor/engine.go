@@ -32,4 +32,6 @@ type engine struct {
 	since  time.Time // when the operation reached QEMU
 	limits Limits
 	hit    func(failpoint.Point) error
+
+	fromEnd bool // places are taken from the last one on: somebody else, who does not see what we plug, takes them from the first
 }

@@ -48,6 +48,7 @@ type Libvirt struct {
 	waiting map[lvDevice]chan bool     // who waits for a device's removal; false: the guest refused
 	tell    *lvTeller                  // of Run
 	warned  map[string]bool            // domains whose taint was said
+	fd      *fdWay
 }
 
 // NewLibvirt makes a Libvirt that asks nobody until Configure names a libvirtd.
@@ -56,6 +57,7 @@ func NewLibvirt(o LibvirtOptions) *Libvirt {
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit, hooks: o.Hooks, changed: make(chan struct{}),
 		domains: map[lvUUID]*lvDomain{}, unsure: map[lvUUID]<-chan struct{}{}, waiting: map[lvDevice]chan bool{}, warned: map[string]bool{},
 	}
+	l.fd = l.newFDWay()
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

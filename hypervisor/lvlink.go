@@ -12,7 +12,7 @@ import (
 // there is no such NIC.
 func (l *Libvirt) SetLink(ctx context.Context, vm VM, nic NIC, up bool) error {
 	if nic.ByFD {
-		return l.setLinkByFD(ctx, vm, nic, up)
+		return l.fd.setLink(ctx, vm, nic, up)
 	}
 	d, err := l.enter(ctx, vm)
 	if err != nil {

@@ -55,7 +55,7 @@ func uuidOf(vm VM) (u lvUUID, ok bool) {
 // when it fails.
 func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if nic.ByFD {
-		return l.plugByFD(ctx, vm, nic)
+		return l.fd.plug(ctx, vm, nic)
 	}
 	if err := checkNamedNIC(nic); err != nil {
 		return Place{}, err
@@ -140,7 +140,7 @@ func attachRefused(name string, err error) error {
 // Plugged says whether libvirt has the NIC in the VM, and where.
 func (l *Libvirt) Plugged(ctx context.Context, vm VM, nic NIC) (Place, bool, error) {
 	if nic.ByFD {
-		return l.pluggedByFD(ctx, vm, nic)
+		return l.fd.plugged(ctx, vm, nic)
 	}
 	d, err := l.enter(ctx, vm)
 	if err != nil {

@@ -51,7 +51,7 @@ func (l *Libvirt) reach(ctx context.Context, sockets []string, heard func(lvEven
 	if err != nil {
 		return nil, lvNoAnswer(path, cause(err))
 	}
-	s := &lvSession{path: path, conn: newLvConn(conn, heard), pid: peerPID(conn)}
+	s := &lvSession{path: path, conn: newLvConn(l.fd.flight.wrap(conn), heard), pid: peerPID(conn)}
 	s.lv = libvirt.NewWithDialer(lvDialer{s.conn})
 	if err := s.do(ctx, func(lv *libvirt.Libvirt) error { return lv.ConnectToURI(libvirt.QEMUSystem) }); err != nil {
 		s.close()

@@ -17,7 +17,7 @@ import (
 // is fine, and so is a VM that has gone.
 func (l *Libvirt) Unplug(ctx context.Context, vm VM, nic NIC) error {
 	if nic.ByFD {
-		return l.unplugByFD(ctx, vm, nic)
+		return l.fd.unplug(ctx, vm, nic)
 	}
 	d, err := l.enter(ctx, vm)
 	if errors.Is(err, vmnetd.ErrNotFound) {

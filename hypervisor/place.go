@@ -50,7 +50,7 @@ func (e *engine) findPlace(ctx context.Context, s survey, name, addr string) (Pl
 	if name != "" {
 		return e.placeOn(ctx, buses, name, addr)
 	}
-	for _, b := range buses {
+	for _, b := range inOrder(buses, e.fromEnd) {
 		place, ok, err := e.freeSlot(ctx, b)
 		if err != nil || ok {
 			return place, err
@@ -176,6 +176,24 @@ func busBehind(p property) (bus, bool) {
 	return bus{name: p.Name, path: port + "/" + p.Name, port: port, express: express}, true
 }
 
+// anySlot is those that a bus may have free. 0: the host bridge, or the bridge's
+// own hotplug controller (hw/pci/shpc.c).
+var anySlot = func() (slots []int) {
+	for slot := 1; slot < 32; slot++ {
+		slots = append(slots, slot)
+	}
+	return slots
+}()
+
+func inOrder[T any](items []T, fromEnd bool) []T {
+	if !fromEnd {
+		return items
+	}
+	items = slices.Clone(items)
+	slices.Reverse(items)
+	return items
+}
+
 // freeSlot finds a free slot of a bus that takes hotplug.
 func (e *engine) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
 	taken, err := e.slots(ctx, b)
@@ -190,7 +208,7 @@ func (e *engine) freeSlot(ctx context.Context, b bus) (Place, bool, error) {
 		// of a port, where no guest ever looks.
 		return Place{Bus: b.name, Addr: addrOf(0)}, true, nil
 	}
-	for slot := 1; slot < 32; slot++ { // 0: the host bridge, or the bridge's own hotplug controller (hw/pci/shpc.c)
+	for _, slot := range inOrder(anySlot, e.fromEnd) {
 		if !slices.Contains(taken, slot) {
 			return Place{Bus: b.name, Addr: addrOf(slot << 3)}, true, nil
 		}

@@ -126,7 +126,8 @@ func (e *engine) askToEject(ctx context.Context, id string) (gone bool, err erro
 		return false, err
 	case refused.Class == deviceNotFound:
 		return true, nil
-	case strings.Contains(refused.Desc, "in the process of unplug"): // softmmu/qdev-monitor.c, qmp_device_del
+	case strings.Contains(refused.Desc, "in the process of unplug"), // softmmu/qdev-monitor.c, qmp_device_del
+		strings.Contains(refused.Desc, "power indicator blinking"): // hw/pci/pcie.c: native hotplug gives the guest 5 s
 		return false, nil
 	}
 	return false, err
