@@ -56,7 +56,7 @@ func (a *app) attach(ctx context.Context, req vmnetd.Request) error {
 		if err := a.printAttached(got); err != nil {
 			return err
 		}
-		if kept(got, req) {
+		if kept(got) {
 			return nil
 		}
 		return notAttachedYet(got)
@@ -74,11 +74,9 @@ func (a *app) printAttached(got vmnetd.Attachment) error {
 	return nil
 }
 
-// kept says that the NIC was asked for at the VM's next start alone, and is
-// written down for it.
-func kept(got vmnetd.Attachment, req vmnetd.Request) bool {
-	return got.Phase == vmnetd.Pending && got.Problem == "" && got.Ifindex == 0 && !req.Live
-}
+// kept says that the NIC is written down for the VM's next start, which is all
+// that was asked for.
+func kept(got vmnetd.Attachment) bool { return got.Problem == vmnetd.NextStart }
 
 // notAttachedYet makes a script see that the guest has no traffic yet, though
 // the NIC is wanted and the daemon keeps at it.
@@ -114,10 +112,10 @@ func sentence(got vmnetd.Attachment) string {
 	if got.Rule != "" {
 		text += "; rule " + got.Rule
 	}
-	if got.Phase == vmnetd.Pending && got.Problem == "" && got.Ifindex == 0 {
+	if kept(got) {
 		text += "; kept for the VM's next start"
 	}
-	if got.Phase == vmnetd.Attached && !got.Changed {
+	if !got.Changed && (kept(got) || got.Phase == vmnetd.Attached) {
 		text += " (already so)"
 	}
 	return vmnetd.Printable(text)

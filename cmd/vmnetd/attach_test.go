@@ -86,12 +86,13 @@ func TestEveryFlagOfAttachReachesTheDaemon(t *testing.T) {
 
 func TestANICThatIsKeptForTheNextStartIsASuccess(t *testing.T) {
 	one := nic("vm1", "net0")
-	one.Phase, one.Ifindex, one.Link = vmnetd.Pending, 0, "down"
+	one.Phase, one.Ifindex, one.Link, one.Problem = vmnetd.Pending, 0, "down", vmnetd.NextStart
 	if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1", "--config"); got.code != 0 || !strings.Contains(got.out, "kept for the VM's next start") {
 		t.Errorf("--config: %+v", got)
 	}
-	if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1", "--live"); got.code != 1 {
-		t.Errorf("--live: %+v", got)
+	one.Problem = ""
+	if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1"); got.code != 1 {
+		t.Errorf("not there yet: %+v", got)
 	}
 }
 

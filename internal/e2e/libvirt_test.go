@@ -191,8 +191,248 @@ func TestTwentyVMsStartedAtOnce(t *testing.T) {
 	b.nothing()
 }
 
+func TestEveryModeByLibvirt(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1")
+	b.Virsh("start", "vm1")
+	for _, mode := range []string{"bridge", "private", "vepa", "passthru"} {
+		for _, queues := range []int{1, 4} {
+			network := "lan"
+			if mode == "passthru" {
+				network = "whole"
+			}
+			att := b.attach("vm1", "--network", network, "--mode", mode, "--queues", fmt.Sprint(queues), "--live", "--config")
+			if att.Via != "libvirt" || att.Phase != vmnetd.Attached || att.Link != "up" || att.Problem != "" || att.Queues != queues {
+				t.Fatalf("%s, %d queues: %+v", mode, queues, att)
+			}
+			b.settled("vm1", "up", 1)
+			for _, kind := range [][]string{nil, {"--inactive"}} {
+				if ours := b.ours("vm1", kind...); len(ours) != 1 || ours[0].Target != att.Ifname || ours[0].Queues != queues || ours[0].MTU != 1500 || ours[0].Managed {
+					t.Errorf("dumpxml %v: %+v", kind, ours)
+				}
+			}
+			if !strings.Contains(b.Virsh("dumpxml", "vm1", "--inactive"), `network="`+network+`" mode="`+mode+`"`) {
+				t.Errorf("no metadata:\n%s", b.Virsh("dumpxml", "vm1", "--inactive"))
+			}
+			if again := b.attach("vm1", "--network", network, "--mode", mode, "--queues", fmt.Sprint(queues), "--live", "--config"); again.Changed {
+				t.Errorf("the same again: %+v", again)
+			}
+			b.must(0, "detach", "vm1", "--live", "--config")
+			b.nothing()
+			if ours := b.ours("vm1", "--inactive"); len(ours) != 0 || strings.Contains(b.Virsh("dumpxml", "vm1", "--inactive"), "vmnetd:nic") {
+				t.Errorf("the definition still has %+v", ours)
+			}
+		}
+	}
+	if tainted := b.Virsh("dominfo", "vm1"); strings.Contains(tainted, "custom-monitor") {
+		t.Errorf("tainted: %s", tainted)
+	}
+}
+
 func TestLiveAndConfigAsVirshMeansThem(t *testing.T) {
 	b := newLibvirtBed(t, libvirtConfig)
 	b.start()
 	b.define("vm1")
+	for _, changed := range []bool{true, false} { // shut off: what is kept
+		if att := b.attach("vm1"); att.Changed != changed || att.Problem != vmnetd.NextStart {
+			t.Errorf("%+v", att)
+		}
+	}
+	b.nothingAttached()
+	b.Virsh("start", "vm1")
+	b.settled("vm1", "up", 1)
+	if att := b.attach("vm1", "--id", "net1"); !strings.Contains(att.Problem, "live only: gone at the next start, add --config") {
+		t.Errorf("live only: %+v", att)
+	}
+	if att := b.attach("vm1", "--id", "net1", "--config"); att.Problem != "" || !att.Changed {
+		t.Errorf("kept: %+v", att)
+	}
+	b.must(0, "detach", "vm1", "--id", "net1", "--live")
+	b.settled("vm1", "up", 1)
+	b.Virsh("destroy", "vm1")
+	b.nothing()
+	b.Virsh("start", "vm1")
+	b.settled("vm1", "up", 2)
+	b.must(0, "detach", "vm1", "--id", "net1", "--config")
+	b.settled("vm1", "up", 2)
+	b.Virsh("destroy", "vm1")
+	b.Virsh("start", "vm1")
+	b.settled("vm1", "up", 1)
+	b.Virsh("destroy", "vm1")
+	b.must(0, "detach", "vm1")
+	if ours := b.ours("vm1", "--inactive"); len(ours) != 0 {
+		t.Errorf("the definition still has %+v", ours)
+	}
+}
+
+func (b *libvirtBed) nothingAttached() {
+	b.t.Helper()
+	if list := b.list(); len(list) != 0 || len(b.devices()) != 0 {
+		b.t.Errorf("%+v, devices %v", list, b.devices())
+	}
+}
+
+func TestWhatOthersDoWithVirshIsFollowed(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1")
+	b.Virsh("start", "vm1")
+	for what, do := range map[string]func(mac string){
+		"detach-interface": func(mac string) { b.Virsh("detach-interface", "vm1", "ethernet", "--mac", mac, "--live") },
+		"undefine, then destroy": func(string) {
+			b.Virsh("undefine", "vm1")
+			b.settled("vm1", "up", 1)
+			b.Virsh("destroy", "vm1")
+			b.define("vm1")
+			b.Virsh("start", "vm1")
+		},
+		"reset": func(string) {
+			b.Virsh("reset", "vm1")
+			b.settled("vm1", "up", 1)
+			b.Virsh("destroy", "vm1")
+			b.Virsh("start", "vm1")
+		},
+	} {
+		t.Log(what)
+		att := b.attach("vm1", "--live")
+		b.settled("vm1", "up", 1)
+		do(att.MAC)
+		b.nothing()
+	}
+}
+
+func TestLibvirtdAndVmnetdAreKilledUnderANIC(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1")
+	b.Virsh("start", "vm1")
+	att := b.attach("vm1", "--live", "--config")
+	same := func(what string) {
+		if what != "without libvirtd" {
+			b.settled("vm1", "up", 1)
+		}
+		if now := b.list("vm1")[0]; now.Ifindex != att.Ifindex || now.MAC != att.MAC || now.Phase != vmnetd.Attached || now.Problem != "" && what != "without libvirtd" {
+			t.Errorf("%s: %+v was %+v", what, now, att)
+		}
+	}
+	for what, do := range map[string]func(){
+		"libvirtd": func() { b.Kill(); same("without libvirtd"); b.Start() },
+		"vmnetd":   func() { b.kill(); b.start() },
+		"both":     func() { b.kill(); b.Kill(); b.start(); same("without libvirtd"); b.Start() },
+		"vmnetd, and its state is lost": func() {
+			b.kill()
+			if err := os.Remove(b.path("state/state.json")); err != nil {
+				t.Fatal(err)
+			}
+			b.start()
+		},
+	} {
+		do()
+		same(what)
+	}
+	b.Kill()
+	if r := b.run("attach", "vm1", "--id", "net1"); r.code != 1 || !strings.Contains(r.err, "libvirtd does not answer") {
+		t.Errorf("attach without libvirtd: %+v", r)
+	}
+	b.Start()
+	b.eventually("vmnetd is back at libvirtd", 10*time.Second, func() error {
+		if r := b.run("attach", "vm1", "--id", "net1"); r.code != 0 {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	})
+	b.must(0, "detach", "vm1", "--all")
+	b.nothing()
+}
+
+// TestAttachAndVirshStartAtOnce: libvirtd answers nothing about a domain while
+// its hook runs, and the hook waits for us.
+func TestAttachAndVirshStartAtOnce(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1", b.must(0, "xml", "vm1").out)
+	for range 100 {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := b.TryVirsh("start", "vm1"); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if r := b.run("attach", "vm1", "--id", "net7", "--live"); r.code != 0 && r.code != 4 && r.code != 5 {
+				t.Errorf("attach: %+v", r)
+			}
+		})
+		wg.Wait()
+		b.eventually("net0 is attached", 10*time.Second, func() error {
+			for _, att := range b.list("vm1") {
+				if att.ID == "net0" && att.Phase == vmnetd.Attached && att.Link == "up" {
+					return nil
+				}
+			}
+			return fmt.Errorf("%+v", b.list("vm1"))
+		})
+		b.Virsh("destroy", "vm1")
+		b.nothing()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func TestBadInputAboutLibvirtsVMs(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1")
+	b.define("vm2", `<interface type='ethernet'><mac address='52:54:00:00:00:02'/><target dev='vmntaken' managed='no'/><model type='virtio'/></interface>`)
+	b.Virsh("start", "vm2")
+	b.settled("vm2", "up", 1)
+	transient := filepath.Join(b.Dir, "t.xml")
+	if err := os.WriteFile(transient, []byte(strings.ReplaceAll(b.Virsh("dumpxml", "vm1"), "vm1", "passing")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	transientXML, _ := os.ReadFile(transient)
+	if err := os.WriteFile(transient, []byte(withoutUUID(string(transientXML))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Virsh("create", "--paused", transient)
+	for _, c := range []struct {
+		args string
+		code int
+		say  string
+	}{
+		{"attach nobody", 4, "there is no VM nobody"},
+		{"attach nobody --via libvirt --config", 4, "nobody"},
+		{"attach vm1 --live", 4, "shut off"},
+		{"attach vm1 --live --config", 4, "shut off"},
+		{"attach passing --config", 5, "transient"},
+		{"attach passing --live --config", 5, "transient"},
+		{"detach vm2 --mac 52:54:00:00:00:99", 4, "52:54:00:00:00:99"},
+		{"attach vm2 --handover tcp", 2, "handover"},
+		{"attach vm2 --bus pci.1", 2, "--bus"},
+		{"attach vm2 --incoming", 5, "does not wait for a migration"},
+		{"attach vm2 --network nowhere", 4, "nowhere"},
+		{"attach vm2 --mac 52:54:00:00:00:02 --id net5", 5, "52:54:00:00:00:02"},
+		{"import vm2 --apply", 5, "runs"},
+		{"import passing", 5, "transient"},
+	} {
+		if r := b.run(strings.Fields(c.args)...); r.code != c.code || !strings.Contains(r.err, c.say) || strings.Count(r.err, "\n") > 2 {
+			t.Errorf("%s: %+v, want %d and %q", c.args, r, c.code, c.say)
+		}
+	}
+	b.define("vm3", `<interface type='ethernet'><target dev='vmntaken' managed='no'/><model type='virtio'/></interface>`)
+	if _, err := b.TryVirsh("start", "vm3"); err == nil || !strings.Contains(err.Error(), "vmntaken") || !strings.Contains(err.Error(), "vm2") {
+		t.Errorf("a target that is used: %v", err)
+	}
+	b.settled("vm2", "up", 1)
+	if list := b.list(); len(list) != 1 || len(b.devices()) != 1 {
+		t.Errorf("%+v, devices %v", list, b.devices())
+	}
+}
+
+func withoutUUID(xml string) string {
+	before, rest, _ := strings.Cut(xml, "<uuid>")
+	_, after, _ := strings.Cut(rest, "</uuid>")
+	return before + after
 }
