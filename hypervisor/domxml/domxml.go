@@ -1,6 +1,9 @@
 // Package domxml reads and writes the parts of libvirt's domain XML that concern
-// NICs.
+// NICs. What is written is spans of bytes: all else of a definition stays as it is.
 package domxml
+
+// NS is the namespace of our element in a domain's <metadata>.
+const NS = "https://vmnetd.org/xmlns/1"
 
 // Domain is what is read of a domain.
 type Domain struct {
@@ -42,6 +45,7 @@ type NIC struct {
 	ID      string
 	Network string
 	Mode    string
+	Was     string // the <interface> that it was before Import, exactly; "": none
 }
 
 // Element is an interface of ours to be written.
