@@ -64,9 +64,6 @@ func (e *element) kid(name string) *element {
 	return nil
 }
 
-// selfClosing says that e is written <a/>.
-func (e *element) selfClosing(text string) bool { return text[e.inner-2:e.inner] == "/>" }
-
 // fragment reads a text that is one element and nothing else.
 func fragment(text string) (*element, error) {
 	r, err := newReader(text)

@@ -49,7 +49,7 @@ func TestMistakesAreToldWithLineAndColumn(t *testing.T) {
 		"multicast":             {asked("<v:nic mac='01:00:5e:00:00:01'/>"), "4:1: MAC 01:00:5e:00:00:01 is a multicast address"},
 		"bad id":                {asked("<v:nic mac='" + mac1 + "' id='0'/>"), `4:1: NIC id "0" is not a letter`},
 		"bad mode":              {asked(" <v:nic mac='" + mac1 + "' mode='turbo'/>"), `4:2: unknown mode "turbo"`},
-		"misspelt":              {asked("<v:nic mac='" + mac1 + "' netwrok='dmz'/>"), "4:1: <nic> has no attribute netwrok"},
+		"misspelt":              {asked("<v:nic mac='" + mac1 + "' net='dmz'/>"), "4:1: <nic> has no attribute net"},
 		"MAC twice":             {asked("<v:nic mac='" + mac1 + "'/><v:nic mac='" + mac1 + "'/>"), "4:33: the NIC  of MAC 52:54:00:00:00:01 is there twice"},
 		"id twice":              {asked("<v:nic mac='" + mac1 + "' id='a'/><v:nic mac='" + mac2 + "' id='a'/>"), "4:40: the NIC a of MAC 52:54:00:00:00:02 is there twice"},
 		"label without a name":  {asked("<v:label value='1'/>"), `4:1: the label "" has no name`},

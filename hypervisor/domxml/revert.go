@@ -3,7 +3,6 @@ package domxml
 import (
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Revert undoes Import: each interface that metadata keeps the old element of
@@ -65,22 +64,8 @@ func (d *document) revert(dom Domain, n NIC) (Changed, edit) {
 // restored puts back also what stood where our metadata is. ok is false when
 // that is not known, or would lose what has been said since the import.
 func (d *document) restored(edits []edit, rest []NIC, dom Domain) (out string, ok bool) {
-	kept := d.nics.was()
-	if kept == nil {
-		return "", false
-	}
-	e := edit{d.nics.start, d.nics.end, kept.text}
-	if inMetadata := strings.HasPrefix(kept.text, "<metadata"); inMetadata || kept.text == "" {
-		switch {
-		case !d.emptyBut(d.nics):
-			return "", false
-		case inMetadata:
-			e.start, e.end = d.metadata.start, d.metadata.end
-		default:
-			e = without(d.text, d.metadata)
-		}
-	}
-	if _, err := fragment(kept.text); kept.text != "" && err != nil {
+	e, ok := d.before()
+	if !ok {
 		return "", false
 	}
 	out = splice(d.text, append(slices.Clone(edits), e))
@@ -92,6 +77,26 @@ func (d *document) restored(edits []edit, rest []NIC, dom Domain) (out string, o
 		return !slices.Contains(rest, n) && slices.ContainsFunc(dom.NICs, func(o NIC) bool { return o.MAC == n.MAC && o.Was != "" })
 	})
 	return out, slices.Equal(now.NICs, rest) && maps.Equal(now.Labels, dom.Labels)
+}
+
+// before is the edit that undoes ask's; ok is false when it is not known, or
+// when others have written into <metadata> since.
+func (d *document) before() (e edit, ok bool) {
+	kept := d.nics.was()
+	if kept == nil {
+		return edit{}, false
+	}
+	if kept.text == "" {
+		return without(d.text, d.metadata), d.emptyBut(d.nics)
+	}
+	was, err := fragment(kept.text)
+	if err != nil {
+		return edit{}, false
+	}
+	if was.name == d.metadata.name {
+		return edit{d.metadata.start, d.metadata.end, kept.text}, d.emptyBut(d.nics)
+	}
+	return edit{d.nics.start, d.nics.end, kept.text}, true
 }
 
 // forget writes what is left of our metadata; nothing, and no empty <metadata>,

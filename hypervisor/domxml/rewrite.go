@@ -30,21 +30,33 @@ func inTheWay(e *element) string {
 	var seen []string
 	for _, k := range e.kids {
 		name := k.name.Local
-		places, gone := replaced[name]
-		switch {
-		case k.name.Space != "" || !gone && !slices.Contains(copied, name):
-			return fmt.Sprintf("<%s> is in the way", name)
-		case slices.Contains(seen, name):
+		if slices.Contains(seen, name) {
 			return fmt.Sprintf("a second <%s> is in the way", name)
-		case gone && len(k.kids) > 0:
-			return fmt.Sprintf("<%s> in its <%s> is in the way", k.kids[0].name.Local, name)
 		}
-		for _, a := range k.attrs {
-			if gone && !plain(a, places...) {
-				return fmt.Sprintf("<%s %s='%s'> is in the way", name, a.Name.Local, vmnetd.Printable(a.Value))
-			}
+		if problem := notKept(k); problem != "" {
+			return problem
 		}
 		seen = append(seen, name)
+	}
+	return ""
+}
+
+// notKept names what of a child would be lost.
+func notKept(k *element) string {
+	name := k.name.Local
+	places, gone := replaced[name]
+	switch {
+	case k.name.Space != "" || !gone && !slices.Contains(copied, name):
+		return fmt.Sprintf("<%s> is in the way", name)
+	case !gone:
+		return ""
+	case len(k.kids) > 0:
+		return fmt.Sprintf("<%s> in its <%s> is in the way", k.kids[0].name.Local, name)
+	}
+	for _, a := range k.attrs {
+		if !plain(a, places...) {
+			return fmt.Sprintf("<%s %s='%s'> is in the way", name, a.Name.Local, vmnetd.Printable(a.Value))
+		}
 	}
 	return ""
 }
