@@ -20,7 +20,14 @@ until [ -c /dev/vport0p1 ]; do
 done
 exec 3<>/dev/vport0p1 <&3 >&3
 echo "vmnetd-guest ready"
-while read -r id seconds script; do
+while :; do
+	# Without anybody at the other end it reads as one that has ended (Linux
+	# drivers/char/virtio_console.c, port_fops_read): so does a guest that is
+	# restored before somebody connects.
+	if ! read -r id seconds script; then
+		sleep 0.2
+		continue
+	fi
 	echo "$script" | base64 -d >/tmp/script
 	timeout -s KILL "$seconds" sh /tmp/script </dev/null >/tmp/out 2>&1
 	echo "vmnetd-guest $id $? $(wc -c </tmp/out)"

@@ -139,6 +139,20 @@ func (g *Guest) Run(ctx context.Context, script string) (string, error) {
 // WaitIface waits until the guest has a NIC with that MAC and returns what the
 // guest calls it.
 func (g *Guest) WaitIface(ctx context.Context, mac net.HardwareAddr) (string, error) {
+	return waitIface(ctx, g, mac)
+}
+
+// WaitNoIface waits until the guest has no NIC with that MAC any more.
+func (g *Guest) WaitNoIface(ctx context.Context, mac net.HardwareAddr) error {
+	return waitNoIface(ctx, g, mac)
+}
+
+// shell is a guest that runs scripts.
+type shell interface {
+	Run(ctx context.Context, script string) (string, error)
+}
+
+func waitIface(ctx context.Context, g shell, mac net.HardwareAddr) (string, error) {
 	out, err := g.Run(ctx, fmt.Sprintf(`
 		until f=$(grep -lix %s /sys/class/net/*/address); do sleep 0.1; done
 		basename "${f%%/address}"`, mac))
@@ -148,8 +162,7 @@ func (g *Guest) WaitIface(ctx context.Context, mac net.HardwareAddr) (string, er
 	return strings.TrimSpace(out), nil
 }
 
-// WaitNoIface waits until the guest has no NIC with that MAC any more.
-func (g *Guest) WaitNoIface(ctx context.Context, mac net.HardwareAddr) error {
+func waitNoIface(ctx context.Context, g shell, mac net.HardwareAddr) error {
 	_, err := g.Run(ctx, fmt.Sprintf(`while grep -qix %s /sys/class/net/*/address; do sleep 0.1; done`, mac))
 	return err
 }

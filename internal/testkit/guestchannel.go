@@ -25,6 +25,7 @@ type guestChannel struct {
 	to      io.Writer
 	lastID  int
 	ready   chan struct{}
+	once    sync.Once // closes ready: a guest that is booted again says so again
 	replies chan guestReply
 	ended   <-chan struct{} // QEMU is gone
 }
@@ -53,7 +54,7 @@ func (c *guestChannel) read(from io.Reader) {
 		var r guestReply
 		var length int
 		if strings.TrimSpace(line) == "vmnetd-guest ready" {
-			close(c.ready)
+			c.isReady()
 			continue
 		}
 		if n, _ := fmt.Sscanf(line, "vmnetd-guest %d %d %d", &r.id, &r.code, &length); n != 3 {
@@ -67,6 +68,8 @@ func (c *guestChannel) read(from io.Reader) {
 		c.deliver(r)
 	}
 }
+
+func (c *guestChannel) isReady() { c.once.Do(func() { close(c.ready) }) }
 
 // deliver replaces a reply that nobody waited for.
 func (c *guestChannel) deliver(r guestReply) {

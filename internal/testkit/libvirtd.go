@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,6 +34,9 @@ type Libvirtd struct {
 	tell  io.WriteCloser
 	says  Output
 	ended chan struct{}
+
+	imageOnce sync.Once
+	image     GuestImage
 }
 
 // keeper is the first process of the pid namespace. It gives libvirtd folders in

@@ -136,7 +136,7 @@ func StartRestored(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
 		return nil, err
 	}
 	t.Cleanup(g.Kill)
-	close(g.channel.ready) // it said so before it was saved
+	g.channel.isReady() // it said so before it was saved
 	return g, nil
 }
 
