@@ -146,6 +146,23 @@ func (p *Pings) hear() {
 	}
 }
 
+// hearAt counts the answers that a sniffer hears, too.
+func (p *Pings) hearAt(at *Sniffer, t TB) {
+	const etherHeader = 14
+	p.done.Go(func() {
+		for {
+			select {
+			case <-p.stop:
+				return
+			default:
+			}
+			if f, heard := at.Next(t, 50*time.Millisecond); heard && len(f.Bytes) > etherHeader {
+				p.answer(f.Bytes[etherHeader:])
+			}
+		}
+	})
+}
+
 // answer takes a packet with its IP header (raw(7)).
 func (p *Pings) answer(packet []byte) {
 	const ipHeader = 20
