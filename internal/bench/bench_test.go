@@ -46,6 +46,18 @@ func TestThePageSaysWhatIsMissed(t *testing.T) {
 	}
 }
 
+func TestThePageSaysWhatTheHookAddsToAStart(t *testing.T) {
+	r := result{starts: []start{
+		{name: "type=direct", one: series{700 * time.Millisecond}, many: 18 * time.Second},
+		{name: "ours", one: series{750 * time.Millisecond}, many: 22 * time.Second},
+	}}
+	var b bytes.Buffer
+	r.writeStarts(page{&b})
+	if want := "| ours | 750.0 (750.0) | 50.0 | 22000.0 |"; !strings.Contains(b.String(), want) {
+		t.Errorf("no line %q in\n%s", want, b.String())
+	}
+}
+
 // A floor that left something behind, or did not do what it is measured for,
 // would make every ratio a lie.
 func TestTheFloorAttachesAndLeavesNothingBehind(t *testing.T) {

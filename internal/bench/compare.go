@@ -14,6 +14,12 @@ const (
 	wayAPI     = "vmnetd by D-Bus, connection open"
 	wayCommand = "`vmnetd attach` / `detach`, whole process"
 	wayLibvirt = "`virsh attach-device` / `detach-device` type=direct, whole process"
+
+	wayLibvirtAPI  = "libvirt type=direct by its API, connection open"
+	wayEthernet    = "`virsh attach-device` type=ethernet on a macvtap that is there, whole process"
+	wayEthernetAPI = "libvirt type=ethernet on a macvtap that is there, by its API, connection open"
+	wayOursAPI     = "vmnetd via libvirt by D-Bus, connection open"
+	wayOurs        = "`vmnetd attach --via libvirt` / `detach`, whole process"
 )
 
 var queueCounts = []int{1, 4}
@@ -57,7 +63,7 @@ func (s series) quantile(q float64) time.Duration {
 }
 
 // compare measures every way in one run.
-func compare(ctx context.Context, outer *scope, o options) []pair {
+func compare(ctx context.Context, outer *scope, o options) ([]pair, []start) {
 	s := outer.inner()
 	defer s.close()
 	var ways []contender
@@ -65,15 +71,44 @@ func compare(ctx context.Context, outer *scope, o options) []pair {
 	ways = append(ways, contender{wayFloor, newFloor(s, floorHost, startVM(s, floorHost, "floor", "", 4).Socket)})
 	say("vmnetd starts")
 	host := newHost(s)
-	d := startDaemon(s, host, o.program)
+	d := startDaemon(s, host, o.program, "none")
 	startVM(s, host, "bench", d.qmp, 4)
-	ways = append(ways, contender{wayAPI, byAPI{d, "bench", "net0"}}, contender{wayCommand, byCommand{d, "bench", "net0"}})
+	ways = append(ways, contender{wayAPI, byAPI{d: d, vm: "bench", id: "net0"}}, contender{wayCommand, byCommand{d: d, vm: "bench", id: "net0"}})
+	var starters []starter
 	if o.libvirt {
-		say("libvirtd starts and asks QEMU what it can")
-		ways = append(ways, contender{wayLibvirt, startLibvirt(s, newHost(s))})
+		more, st := libvirtWays(ctx, s, o)
+		ways, starters = append(ways, more...), st
 	}
 	say("attach and detach, %d rounds of %d ways", o.rounds, len(ways))
-	return interleave(ctx, s, ways, queueCounts, o.rounds)
+	pairs := interleave(ctx, s, ways, queueCounts, o.rounds)
+	if !o.libvirt {
+		return pairs, nil
+	}
+	say("starts of domains, %d rounds, then %d at once", o.rounds, crowdOfStarts)
+	return pairs, measureStarts(ctx, s, o.rounds, starters)
+}
+
+// libvirtWays is libvirt's own NICs, and ours in domains of a second libvirtd, with
+// a second daemon that has a bus of its own.
+func libvirtWays(ctx context.Context, s *scope, o options) ([]contender, []starter) {
+	say("libvirtd starts and asks QEMU what it can")
+	l := startLibvirt(s, newHost(s), "bench", nil)
+	ways := []contender{
+		{wayLibvirt, device{l: l, name: "direct"}},
+		{wayLibvirtAPI, device{l: l, name: "direct", api: true}},
+		{wayEthernet, device{l: l, name: "ethernet", tap: true}},
+		{wayEthernetAPI, device{l: l, name: "ethernet", tap: true, api: true}},
+	}
+	host, d := newHost(s), newDaemon(s, o.program)
+	ours := startLibvirt(s, host, "bench", hook(ctx, s, d))
+	d.start(s, host, ours.URI)
+	ways = append(ways,
+		contender{wayOursAPI, byAPI{d: d, vm: "bench", id: "net0", via: "libvirt"}},
+		contender{wayOurs, byCommand{d: d, vm: "bench", id: "net0", flags: []string{"--via", "libvirt"}}})
+	return ways, []starter{
+		{"type=direct", l, func(n int) string { return directNIC(startMAC(n), 1) }},
+		{"ours, by the hook", ours, func(n int) string { return ethernetNIC(startMAC(n), fmt.Sprintf("vmnstart%d", n), 1) }},
+	}
 }
 
 // warmUp rounds are not counted: the first ones load programs and fill caches.

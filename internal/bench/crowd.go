@@ -68,7 +68,7 @@ type crowded struct {
 
 func newCrowd(ctx context.Context, s *scope, o options) *crowded {
 	c := &crowded{ctx: ctx, s: s, rounds: o.rounds, host: newHost(s), beside: newHost(s)}
-	c.d = startDaemon(s, c.host, o.program)
+	c.d = startDaemon(s, c.host, o.program, "none")
 	startVM(s, c.host, "bench", c.d.qmp, 4)
 	c.floor = newFloor(s, c.beside, startVM(s, c.beside, "floor", "", 4).Socket)
 	return c
@@ -79,7 +79,7 @@ func (c *crowded) existing() int { return c.plugs + c.taps }
 func (c *crowded) measure() scale {
 	say("attach and detach beside %d attachments, %d rounds", c.existing(), c.rounds)
 	pairs := interleave(c.ctx, c.s, []contender{
-		{wayFloor, c.floor}, {wayAPI, byAPI{c.d, "bench", "net0"}}, {wayCommand, byCommand{c.d, "bench", "net0"}},
+		{wayFloor, c.floor}, {wayAPI, byAPI{d: c.d, vm: "bench", id: "net0"}}, {wayCommand, byCommand{d: c.d, vm: "bench", id: "net0"}},
 	}, []int{1}, c.rounds)
 	return scale{existing: c.existing(), pairs: pairs}
 }
@@ -89,7 +89,7 @@ func (c *crowded) plugAll() {
 		vm := fmt.Sprintf("vm%d", i)
 		startVM(c.s, c.host, vm, c.d.qmp, nicsPerVM)
 		for n := range nicsPerVM {
-			_, err := byAPI{c.d, vm, fmt.Sprintf("net%d", n)}.attach(c.ctx, 1)
+			_, err := byAPI{d: c.d, vm: vm, id: fmt.Sprintf("net%d", n)}.attach(c.ctx, 1)
 			c.s.must(err)
 			c.plugs++
 		}

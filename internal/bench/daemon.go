@@ -26,30 +26,48 @@ networks:
   - {name: lan, uplinks: [u0], modes: [bridge]}
 rules:
   - {vm: "*", networks: [lan]}
-hypervisors: {qmp: {sockets: ["DIR/{vm}.sock"]}}
+hypervisors: {libvirt: {uri: "URI"}, qmp: {sockets: ["DIR/{vm}.sock"]}}
 `
 
 // daemon is a running `vmnetd serve` with a bus of its own.
 type daemon struct {
 	program string
 	qmp     string // folder of the VMs' sockets
+	bus     string // its address
 	client  *dbusapi.Client
 	process *process
 }
 
-func startDaemon(s *scope, h *host, program string) *daemon {
+// startDaemon starts one that asks the libvirtd at uri, "none" for none.
+func startDaemon(s *scope, h *host, program, uri string) *daemon {
+	d := newDaemon(s, program)
+	d.start(s, h, uri)
+	return d
+}
+
+// newDaemon is one that has a bus and does not run yet.
+func newDaemon(s *scope, program string) *daemon {
 	dir := s.TempDir()
-	d := &daemon{program: program, qmp: filepath.Join(dir, "qmp")}
+	d := &daemon{program: program, qmp: filepath.Join(dir, "qmp"), bus: testkit.StartBus(s)}
 	s.must(os.Mkdir(d.qmp, 0o700))
+	return d
+}
+
+// env is where the daemon and its commands find its bus.
+func (d *daemon) env() []string { return append(os.Environ(), busVariable+"="+d.bus) }
+
+const busVariable = "DBUS_SYSTEM_BUS_ADDRESS"
+
+func (d *daemon) start(s *scope, h *host, uri string) {
+	dir := filepath.Dir(d.qmp)
 	file := filepath.Join(dir, "vmnetd.yaml")
-	s.must(os.WriteFile(file, []byte(strings.ReplaceAll(config, "DIR", d.qmp)), 0o600))
-	// The client in this process and the commands that it starts find the bus so.
-	s.must(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", testkit.StartBus(s)))
+	s.must(os.WriteFile(file, []byte(strings.NewReplacer("DIR", d.qmp, "URI", uri).Replace(config)), 0o600))
+	s.must(os.Setenv(busVariable, d.bus)) // the client in this process finds the bus so
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
 	s.must(err)
 	defer notify.Close()
-	cmd := exec.Command(program, "serve", "--config", file, "--state-dir", stateDir(s), "--lib-dir", filepath.Join(dir, "lib"))
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
+	cmd := exec.Command(d.program, "serve", "--config", file, "--state-dir", stateDir(s), "--lib-dir", filepath.Join(dir, "lib"))
+	cmd.Env = append(d.env(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	d.process, err = startProcess(cmd, h.Do)
 	s.must(err)
 	s.Cleanup(d.process.kill)
@@ -57,7 +75,6 @@ func startDaemon(s *scope, h *host, program string) *daemon {
 	d.client, err = dbusapi.Dial(s.ctx)
 	s.must(err)
 	s.Cleanup(func() { _ = d.client.Close() })
-	return d
 }
 
 func (d *daemon) waitReady(ctx context.Context, notify *net.UnixConn) error {
@@ -80,11 +97,12 @@ func (d *daemon) waitReady(ctx context.Context, notify *net.UnixConn) error {
 type byAPI struct {
 	d      *daemon
 	vm, id string
+	via    string
 }
 
 func (a byAPI) attach(ctx context.Context, queues int) (time.Duration, error) {
 	began := time.Now()
-	att, err := a.d.client.Attach(ctx, vmnetd.Request{VM: a.vm, ID: a.id, Queues: queues})
+	att, err := a.d.client.Attach(ctx, vmnetd.Request{VM: a.vm, ID: a.id, Via: a.via, Queues: queues})
 	took := time.Since(began)
 	if err == nil && (att.Phase != vmnetd.Attached || att.Queues != queues) {
 		err = fmt.Errorf("%s is %s with %d queues: %s", att.FullName(), att.Phase, att.Queues, att.Problem)
@@ -106,19 +124,25 @@ func (a byAPI) detach(ctx context.Context, _ int) (time.Duration, error) {
 type byCommand struct {
 	d      *daemon
 	vm, id string
+	flags  []string // of attach
 }
 
 func (c byCommand) attach(ctx context.Context, queues int) (time.Duration, error) {
-	return timed(ctx, c.d.program, "attach", c.vm, "--id", c.id, "--queues", strconv.Itoa(queues))
+	return timedIn(ctx, c.d.env(), c.d.program, append([]string{"attach", c.vm, "--id", c.id, "--queues", strconv.Itoa(queues)}, c.flags...)...)
 }
 
 func (c byCommand) detach(ctx context.Context, _ int) (time.Duration, error) {
-	return timed(ctx, c.d.program, "detach", c.vm, "--id", c.id)
+	return timedIn(ctx, c.d.env(), c.d.program, "detach", c.vm, "--id", c.id)
 }
 
 // timed is how long a program takes from its start to its end.
 func timed(ctx context.Context, name string, args ...string) (time.Duration, error) {
+	return timedIn(ctx, os.Environ(), name, args...)
+}
+
+func timedIn(ctx context.Context, env []string, name string, args ...string) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = env
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()

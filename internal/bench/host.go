@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/vmnetd/vmnetd/internal/rtnl"
@@ -24,30 +21,8 @@ func newHost(s *scope) *host {
 	h := &host{testkit.NewNetns(s)}
 	outside := testkit.NewNetns(s)
 	testkit.NewVeth(s, h.Netns, "u0", outside, "o0")
-	skipIndexes(s, h.Netns)
+	h.SkipIndexes(s, "u0")
 	return h
-}
-
-// skipIndexes makes the namespace give out ifindexes that no other one on this
-// machine is likely to: /dev/tapINDEX is one name for all of them, and neither
-// libvirt nor the floor looks whose it opens.
-func skipIndexes(s *scope, ns *testkit.Netns) {
-	n := 500 + rand.IntN(500)
-	for _, used := range tapNodes() {
-		n = max(n, used+100)
-	}
-	fill(s, ns, "macvlan", "skip", ns.Link(s, "u0").Index, n)
-	s.must(ns.Conn().DeleteGroup(s.ctx, fillGroup))
-}
-
-func tapNodes() (indexes []int) {
-	paths, _ := filepath.Glob("/dev/tap*")
-	for _, p := range paths {
-		if n, err := strconv.Atoi(filepath.Base(p)[len("tap"):]); err == nil {
-			indexes = append(indexes, n)
-		}
-	}
-	return indexes
 }
 
 // fillGroup is the link group of devices that are only there to be many.

@@ -6,51 +6,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
+	"strconv"
 	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+
+	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 // libvirt is a libvirtd of our own with one paused domain like the other VMs.
 type libvirt struct {
-	uri string
-	dir string
+	*testkit.Libvirtd
+	host   *host
+	api    *golibvirt.Libvirt
+	domain golibvirt.Domain
 }
 
-// libvirtdScript gives libvirtd folders of its own in place of the machine's,
-// and becomes it. It is the first process of a pid namespace: with it ends
-// every QEMU that it started.
-const libvirtdScript = `set -e
-cd "$0"
-mkdir -p /run /var/lib/libvirt /etc/libvirt /var/log/libvirt /var/cache/libvirt
-mount -t proc proc /proc
-mount --bind run /run
-mount --bind lib /var/lib/libvirt
-mount --bind etc /etc/libvirt
-mount --bind log /var/log/libvirt
-mount --bind cache /var/cache/libvirt
-exec libvirtd`
-
-// What a confined libvirtd would need of the machine is switched off; none of
-// it is on the way of an attach but the security driver, which would make it
-// slower.
-const libvirtQEMUConf = `user = "root"
-group = "root"
-security_driver = "none"
-cgroup_controllers = []
-namespaces = []
-remember_owner = 0
-stdio_handler = "file"
-dynamic_ownership = 0
-`
-
-const libvirtdConf = `auth_unix_ro = "none"
-auth_unix_rw = "none"
-unix_sock_group = "root"
-log_outputs = "3:stderr"
-`
-
 const libvirtDomain = `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>bench</name>
+  <name>%s</name>
   <memory unit='MiB'>64</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type></os>
@@ -63,80 +37,122 @@ const libvirtDomain = `<domain type='qemu' xmlns:qemu='http://libvirt.org/schema
     <controller type='pci' index='3' model='pcie-root-port'/>
     <controller type='pci' index='4' model='pcie-root-port'/>
     <memballoon model='none'/>
+    %s
   </devices>
   <qemu:commandline><qemu:arg value='-global'/><qemu:arg value='%s'/></qemu:commandline>
 </domain>
 `
 
-const libvirtNIC = `<interface type='direct'>
-  <mac address='52:54:00:f2:00:01'/>
-  <source dev='u0' mode='bridge'/>
-  <model type='virtio'/>
-  <driver queues='%d'/>
-</interface>
-`
+// libvirtMAC is that of the NIC that is attached and detached.
+const libvirtMAC = "52:54:00:f2:00:01"
 
-func startLibvirt(s *scope, h *host) *libvirt {
-	dir := s.TempDir()
-	l := &libvirt{uri: "qemu:///system?socket=" + filepath.Join(dir, "run/libvirt/libvirt-sock"), dir: dir}
-	for _, d := range []string{"run", "lib", "etc", "log", "cache"} {
-		s.must(os.Mkdir(filepath.Join(dir, d), 0o755))
+func directNIC(mac string, queues int) string {
+	return fmt.Sprintf(`<interface type='direct'><mac address='%s'/><source dev='u0' mode='bridge'/><model type='virtio'/><driver queues='%d'/></interface>`, mac, queues)
+}
+
+func ethernetNIC(mac, ifname string, queues int) string {
+	return fmt.Sprintf(`<interface type='ethernet'><mac address='%s'/><target dev='%s' managed='no'/><model type='virtio'/><driver queues='%d'/></interface>`, mac, ifname, queues)
+}
+
+// startLibvirt starts libvirtd on a host, and the domain. Its hooks are those that
+// before put into its folder.
+func startLibvirt(s *scope, h *host, domain string, before func(hooks string)) *libvirt {
+	l := &libvirt{Libvirtd: testkit.StartLibvirtd(s, testkit.LibvirtdOptions{Netns: h.Do}), host: h}
+	if before != nil {
+		before(l.Hooks)
+		l.Kill() // hooks count when libvirtd starts
+		l.Start()
 	}
-	files := map[string]string{
-		"etc/qemu.conf": libvirtQEMUConf, "etc/libvirtd.conf": libvirtdConf,
-		"bench.xml": fmt.Sprintf(libvirtDomain, ejectsPaused), l.nic(1): fmt.Sprintf(libvirtNIC, 1), l.nic(4): fmt.Sprintf(libvirtNIC, 4),
-	}
-	for name, content := range files {
-		s.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-	}
-	cmd := exec.Command("sh", "-c", libvirtdScript, dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
-	p, err := startProcess(cmd, h.Do)
-	s.must(err)
-	s.Cleanup(p.kill)
-	if err := l.waitReady(s.ctx, p); err != nil {
-		s.must(err)
-	}
-	_, err = l.virsh(s.ctx, "create", "--paused", filepath.Join(dir, "bench.xml"))
-	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, p.said())
-	}
+	l.Virsh("create", "--paused", l.write(s, domain, fmt.Sprintf(libvirtDomain, domain, "", ejectsPaused)))
+	l.api = golibvirt.NewWithDialer(dialers.NewLocal(dialers.WithSocket(l.Socket)))
+	s.must(l.api.Connect())
+	s.Cleanup(func() { _ = l.api.Disconnect() })
+	var err error
+	l.domain, err = l.api.DomainLookupByName(domain)
 	s.must(err)
 	return l
 }
 
-// libvirtPatience is for libvirtd's first start, which asks QEMU what it can.
-const libvirtPatience = 5 * time.Minute
+// write writes a file of XML and returns its path.
+func (l *libvirt) write(s *scope, name, xml string) string {
+	path := filepath.Join(l.Dir, name+".xml")
+	s.must(os.WriteFile(path, []byte(xml), 0o600))
+	return path
+}
 
-func (l *libvirt) waitReady(ctx context.Context, p *process) error {
-	limited, cancel := context.WithTimeout(ctx, libvirtPatience)
-	defer cancel()
-	for {
-		_, err := l.virsh(limited, "list")
-		if err == nil {
-			return nil
+// virsh times a virsh command, from the start of its process to the end.
+func (l *libvirt) virsh(ctx context.Context, args ...string) (time.Duration, error) {
+	return timed(ctx, "virsh", append([]string{"--quiet", "--connect", l.URI}, args...)...)
+}
+
+// device attaches and detaches a NIC of libvirt's.
+type device struct {
+	l    *libvirt
+	name string // stem of its files
+	api  bool   // by go-libvirt, not by virsh
+	tap  bool   // type='ethernet' on a macvtap that is made before, not type='direct'
+}
+
+// libvirtTap is the macvtap that libvirt is given.
+const libvirtTap = "lvtap0"
+
+func (d device) xml(queues int) string {
+	if d.tap {
+		return ethernetNIC(libvirtMAC, libvirtTap, queues)
+	}
+	return directNIC(libvirtMAC, queues)
+}
+
+// attach does not count the making of a device that is there before.
+func (d device) attach(ctx context.Context, queues int) (time.Duration, error) {
+	if d.tap {
+		if err := d.ip(ctx, "link", "add", "name", libvirtTap, "numtxqueues", strconv.Itoa(queues), "numrxqueues", strconv.Itoa(queues),
+			"address", libvirtMAC, "link", "u0", "type", "macvtap", "mode", "bridge"); err != nil {
+			return 0, err
 		}
-		select {
-		case <-p.ended:
-			return fmt.Errorf("libvirtd ended\n%s", p.said())
-		default:
-		}
-		if pause(limited, 100*time.Millisecond) != nil {
-			return fmt.Errorf("libvirtd does not answer: %w\n%s", err, p.said())
+		if err := d.ip(ctx, "link", "set", libvirtTap, "up"); err != nil {
+			return 0, err
 		}
 	}
+	return d.run(ctx, "attach-device", queues, d.l.api.DomainAttachDeviceFlags)
 }
 
-func (l *libvirt) nic(queues int) string { return fmt.Sprintf("nic%d.xml", queues) }
-
-func (l *libvirt) virsh(ctx context.Context, args ...string) (time.Duration, error) {
-	return timed(ctx, "virsh", append([]string{"--quiet", "--connect", l.uri}, args...)...)
+func (d device) detach(ctx context.Context, queues int) (time.Duration, error) {
+	took, err := d.run(ctx, "detach-device", queues, d.l.api.DomainDetachDeviceFlags)
+	if err == nil && d.tap {
+		err = d.ip(ctx, "link", "delete", libvirtTap)
+	}
+	return took, err
 }
 
-func (l *libvirt) attach(ctx context.Context, queues int) (time.Duration, error) {
-	return l.virsh(ctx, "attach-device", "bench", filepath.Join(l.dir, l.nic(queues)))
+// run is one call, or one virsh; both return when QEMU has done it.
+func (d device) run(ctx context.Context, command string, queues int, call func(golibvirt.Domain, string, uint32) error) (time.Duration, error) {
+	if d.api {
+		began := time.Now()
+		err := call(d.l.domain, d.xml(queues), uint32(golibvirt.DomainDeviceModifyLive))
+		return time.Since(began), err
+	}
+	file := filepath.Join(d.l.Dir, fmt.Sprintf("%s%d.xml", d.name, queues))
+	if err := os.WriteFile(file, []byte(d.xml(queues)), 0o600); err != nil {
+		return 0, err
+	}
+	return d.l.virsh(ctx, command, d.l.domain.Name, file)
 }
 
-func (l *libvirt) detach(ctx context.Context, queues int) (time.Duration, error) {
-	return l.virsh(ctx, "detach-device", "bench", filepath.Join(l.dir, l.nic(queues)))
+func (d device) ip(ctx context.Context, args ...string) error {
+	if out, err := d.l.host.Command(ctx, "ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+// hook installs ours.
+func hook(ctx context.Context, s *scope, d *daemon) func(hooks string) {
+	return func(hooks string) {
+		cmd := exec.CommandContext(ctx, d.program, "hook", "install", "--dir", hooks)
+		cmd.Env = d.env()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.must(fmt.Errorf("%v: %w: %s", cmd.Args, err, out))
+		}
+	}
 }

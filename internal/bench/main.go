@@ -81,7 +81,7 @@ func perform(ctx context.Context, o options) (page string, err error) {
 		return provisionSection(s, o.program, o.rounds) + "\n" + failoverSection(s, o.program), ctx.Err()
 	}
 	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
-	r.pairs = compare(ctx, s, o)
+	r.pairs, r.starts = compare(ctx, s, o)
 	if o.many > 0 || o.idle > 0 {
 		r.idle, r.scales = crowd(ctx, s, o)
 	}

@@ -22,6 +22,7 @@ type result struct {
 	machine machine
 	date    time.Time
 	pairs   []pair
+	starts  []start
 	idle    []idle
 	scales  []scale
 
@@ -50,6 +51,7 @@ func (r result) write(w io.Writer) {
 	p.line("")
 	r.writePairs(p)
 	r.writeMethod(p)
+	r.writeStarts(p)
 	r.writeScales(p)
 	r.writeIdle(p)
 	if r.uplinks != "" {
@@ -191,7 +193,8 @@ device_del until DEVICE_DELETED, netdev_del, disconnect, delete.
 
 libvirt is a libvirtd of its own, without security driver, cgroups and namespaces, so as fast as it can be. It does another job in places: it does not mark
 the device nor read it back, leaves IPv6 and multicast as they are, keeps the link down while the CPUs stand still, and its device_add runs on
-a QMP connection that is always open.`, "`"+ejectsPaused+"`", warmUp)
+a QMP connection that is always open. By its API means go-libvirt. The macvtap for type=ethernet is made by ip before the clock starts and deleted
+after it stopped. vmnetd via libvirt has a daemon and a libvirtd of its own, with the hook; its device is made and deleted while the clock runs.`, "`"+ejectsPaused+"`", warmUp)
 	p.line("")
 }
 
