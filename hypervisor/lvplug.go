@@ -75,7 +75,7 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 		err = l.hit(failpoint.HandoverDevice)
 	}
 	if err != nil {
-		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, err))
+		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
 	}
 	after, err := l.refresh(ctx, d.uuid)
 	if err != nil {
@@ -121,7 +121,7 @@ func (l *Libvirt) takeBack(ctx context.Context, vm VM, nic NIC, cause error) err
 }
 
 // attachRefused adds to libvirt's own words what to do.
-func attachRefused(name string, err error) error {
+func attachRefused(name string, nic NIC, err error) error {
 	told := lvRefused(name, "attach the NIC to VM "+vmnetd.Printable(name), err)
 	e, ok := told.(*vmnetd.Error) //nolint:errorlint // made above
 	switch {
@@ -129,8 +129,12 @@ func attachRefused(name string, err error) error {
 	case strings.Contains(e.Text, "No more available PCI slots"): // conf/domain_addr.c
 		return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has no free PCIe port: no NIC can be hot-plugged", vmnetd.Printable(name)).
 			WithNext("add <controller type='pci' model='pcie-root-port'/>, restart " + vmnetd.Printable(name))
-	case strings.Contains(e.Text, "is in use"), strings.Contains(e.Text, "already in use"):
-		e.Class = vmnetd.ErrBusy
+	case strings.Contains(e.Text, "double use of PCI Address"):
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the place %s in VM %s is taken", nic.Addr, vmnetd.Printable(name)).
+			WithNext("leave the place out: libvirt finds a free one")
+	case strings.Contains(e.Text, "specified dev doesn't exist"): // qemu/qemu_interface.c
+		return vmnetd.Errorf(vmnetd.ErrFailed, "libvirtd sees no device %s: it was deleted, or libvirtd lives in another network namespace than vmnetd", nic.Ifname).
+			WithNext("start both in the same network namespace; vmnetd doctor")
 	case strings.Contains(e.Text, "domain is not running"):
 		return shutOff(name)
 	}
