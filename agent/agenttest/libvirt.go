@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vmnetd/vmnetd"
@@ -54,7 +55,7 @@ func (d *domain) xml() string {
 	for _, e := range d.defined {
 		nics = append(nics, e.NIC)
 	}
-	text += domxml.Metadata(nics, nil) + "</metadata><devices>"
+	text += strings.Replace(domxml.Metadata(nics, nil), "<nics", "<nics xmlns='"+domxml.NS+"'", 1) + "</metadata><devices>"
 	for _, e := range d.defined {
 		text += e.XML()
 	}
