@@ -17,6 +17,10 @@ const (
 // VM's next start.
 const NextStart = "pending: next start"
 
+// PriceOfFD is what a NIC costs whose queues reach a QEMU of libvirt's by fd,
+// behind libvirt's back.
+const PriceOfFD = "libvirt does not know of the NIC: it calls the VM tainted (custom-monitor), dumpxml does not show the NIC, and a VM that is saved or migrated with it cannot be restored"
+
 // VM is a virtual machine as an operator names it.
 type VM struct {
 	Name   string            `json:"name"`

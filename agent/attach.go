@@ -297,6 +297,9 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 		},
 		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow, Change: d.MACChange == policy.ChangeAllow,
 	}
+	if req.Handover == handoverFD {
+		r.Reasons = append(r.Reasons, "handed over by fd: "+vmnetd.PriceOfFD)
+	}
 	if d.Second {
 		r.Note = "on " + d.Uplink + ", not on the network's first choice of uplink"
 	}

@@ -15,10 +15,6 @@ import (
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
-// PriceOfFD is what a NIC costs whose queues went to QEMU behind libvirt's back.
-const PriceOfFD = "libvirt does not know of this NIC: it calls the VM tainted (custom-monitor), dumpxml does not show the NIC, " +
-	"and a VM that is saved or migrated with it cannot be restored: detach it before"
-
 // fdWay hands queue fds to QEMUs that libvirt runs, over libvirtd's own socket:
 // the steps are those of a QMP socket, each as a monitor command. Its methods may
 // be called by several goroutines; those for one domain take turns.

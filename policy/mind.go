@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/vmnetd/vmnetd"
 )
 
 // mind collects what works otherwise than an operator may expect. What a mode
@@ -24,7 +26,7 @@ func (c *choice) mindHandover() string {
 	if c.req.Handover != "fd" {
 		return ""
 	}
-	return fmt.Sprintf("by fd %s is tainted if it is a domain of libvirt, the NIC is not in its XML, and it cannot be saved or restored", c.req.VM)
+	return "by fd " + vmnetd.PriceOfFD
 }
 
 // mindHost: a macvtap's frames go past the stack of the device below it

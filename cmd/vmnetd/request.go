@@ -33,11 +33,8 @@ var requestFlags = []requestFlag{
 	{"via", "WAY", "libvirt, qmp or qmp:SOCKET; otherwise libvirt where it knows the VM, else the configured sockets", setVia},
 	{"bus", "BUS", "QEMU bus to plug into; otherwise the first free place", setBus},
 	{"addr", "SLOT", "slot on that bus", setAddr},
-	{"handover", "HOW", "to a domain of libvirt: name, it opens the device by its name (that is the default), or fd: " + priceOfFD, setHandover},
+	{"handover", "HOW", "to a domain of libvirt: name, it opens the device by its name (that is the default), or fd: " + vmnetd.PriceOfFD, setHandover},
 }
-
-// priceOfFD is what a NIC handed over by fd costs a domain.
-const priceOfFD = "the domain is tainted, the NIC is not in its XML, and it cannot be saved or restored"
 
 // addRequestFlags gives fs the flags that fill req, without those named.
 func addRequestFlags(fs *pflag.FlagSet, req *vmnetd.Request, without ...string) {
