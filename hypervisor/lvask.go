@@ -6,6 +6,7 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
 // refresh asks libvirtd for all that the mirror has of a domain, in one go.
@@ -60,7 +61,7 @@ func lvAsk(lv *libvirt.Libvirt, uuid lvUUID) (lvDomain, error) {
 	if err != nil {
 		return d, err
 	}
-	x, err := parseDomain(text)
+	x, err := domxml.Parse(text)
 	if err != nil {
 		d.problem = err.Error()
 		return d, nil

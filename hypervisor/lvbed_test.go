@@ -98,14 +98,18 @@ func startRun(t *testing.T, run func(context.Context, func(Sighting)) error) (*s
 	return s, done
 }
 
-func newLvBed(t *testing.T) *lvBed {
+func newLvBed(t *testing.T, limits ...Limits) *lvBed {
 	t.Helper()
 	testkit.Require(t, "netns")
 	testkit.Require(t, "libvirt")
 	b := &lvBed{t: t, ns: testkit.NewNetns(t)}
 	testkit.NewVeth(t, b.ns, "up0", b.ns, "up1")
 	b.Libvirtd = testkit.StartLibvirtd(t, testkit.LibvirtdOptions{Netns: b.ns.Do})
-	b.l = NewLibvirt(LibvirtOptions{Log: testLogger(t), Hooks: b.Hooks})
+	o := LibvirtOptions{Log: testLogger(t), Hooks: b.Hooks}
+	if len(limits) > 0 {
+		o.Limits = limits[0]
+	}
+	b.l = NewLibvirt(o)
 	if err := b.l.Configure(b.URI); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (l *Libvirt) definition(ctx context.Context, name string) (lvDomain, Defini
 	if err != nil {
 		return d, Definition{}, lvRefused(name, "tell the definition of VM "+vmnetd.Printable(name), err)
 	}
-	if def.Domain, err = parseDomain(def.XML); err != nil {
+	if def.Domain, err = domxml.Parse(def.XML); err != nil {
 		return d, Definition{}, vmnetd.Errorf(vmnetd.ErrFailed, "the definition of VM %s cannot be used: %w", vmnetd.Printable(name), err)
 	}
 	return d, def, nil
@@ -86,7 +86,7 @@ func (l *Libvirt) Define(ctx context.Context, name string, el domxml.Element) (c
 	if el.Addr == "" && has {
 		el.Addr = old.Addr
 	}
-	meta := withNIC(def.NICs, old.MAC, el.NIC)
+	meta := asking(def, old.MAC, el.NIC)
 	kept := slices.Equal(meta, def.NICs)
 	if has && same(old, el) {
 		return !kept, l.setMetadata(ctx, d, def, meta)
@@ -94,7 +94,7 @@ func (l *Libvirt) Define(ctx context.Context, name string, el domxml.Element) (c
 	if err := l.setMetadata(ctx, d, def, meta); err != nil {
 		return false, err
 	}
-	if err := l.swap(ctx, d, def, old.Target, interfaceXML(el)); err != nil {
+	if err := l.swap(ctx, d, def, old.Target, el.XML()); err != nil {
 		return false, l.back(ctx, err, func(ctx context.Context) error {
 			return l.setMetadata(ctx, d, Definition{Domain: domxml.Domain{NICs: meta, Labels: def.Labels}}, def.NICs)
 		})
@@ -140,17 +140,12 @@ func ours(def Definition, ifname, id string) (domxml.Interface, bool) {
 			continue
 		}
 		for _, i := range def.Interfaces {
-			if i.MAC == n.MAC && isOurs(i) {
+			if i.MAC == n.MAC && i.Ours() {
 				return i, true
 			}
 		}
 	}
 	return domxml.Interface{}, false
-}
-
-// isOurs: by its device's name, never by an alias.
-func isOurs(i domxml.Interface) bool {
-	return i.Type == "ethernet" && len(i.Target) > len(vmnetd.IfnamePrefix) && i.Target[:len(vmnetd.IfnamePrefix)] == vmnetd.IfnamePrefix
 }
 
 // place finds the interface that an element replaces, and refuses one that
@@ -161,7 +156,7 @@ func place(def Definition, el domxml.Element) (old domxml.Interface, has bool, e
 		return vmnetd.Errorf(vmnetd.ErrBusy, "another interface of VM %s (type %s, device %s, MAC %s) has the %s", vmnetd.Printable(def.Name), vmnetd.Printable(i.Type), orDash(i.Target), i.MAC, what).
 			WithNext("virsh domiflist --inactive " + vmnetd.Printable(def.Name))
 	}
-	if has && !isOurs(old) {
+	if has && !old.Ours() {
 		return old, has, busy(old, "device "+el.Target)
 	}
 	for _, i := range def.Interfaces {
@@ -188,23 +183,10 @@ func same(i domxml.Interface, el domxml.Element) bool {
 		i.MTU == el.MTU && i.Addr == el.Addr && i.LinkDown == el.LinkDown
 }
 
-// withNIC is the metadata with one NIC in the place of the one of its MAC, of the
-// MAC before, or of its id.
-func withNIC(list []domxml.NIC, before string, n domxml.NIC) []domxml.NIC {
-	var out []domxml.NIC
-	put := false
-	for _, have := range list {
-		switch {
-		case have.MAC != n.MAC && have.ID != n.ID && (before == "" || have.MAC != before):
-			out = append(out, have)
-		case !put:
-			out, put = append(out, n), true
-		}
-	}
-	if !put {
-		out = append(out, n)
-	}
-	return out
+// asking is the metadata with a NIC in the place of the one of its MAC or id, or
+// of the MAC that its interface had before.
+func asking(def Definition, before string, n domxml.NIC) []domxml.NIC {
+	return slices.DeleteFunc(def.WithNIC(n), func(o domxml.NIC) bool { return o.MAC == before && o.MAC != n.MAC })
 }
 
 // swap takes the interface of a device out of the definition and puts another in;
@@ -262,14 +244,14 @@ func (l *Libvirt) setMetadata(ctx context.Context, d lvDomain, was Definition, n
 	if slices.Equal(was.NICs, nics) {
 		return nil
 	}
-	text := metadataXML(nics, maps.Clone(was.Labels))
+	text := domxml.Metadata(nics, maps.Clone(was.Labels))
 	var element libvirt.OptString
 	if text != "" {
 		element = libvirt.OptString{text}
 	}
 	err := l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
 		return lv.DomainSetMetadata(d.ref(), int32(libvirt.DomainMetadataElement), element,
-			libvirt.OptString{lvMetadataKey}, libvirt.OptString{lvNamespace}, libvirt.DomainAffectConfig)
+			libvirt.OptString{lvMetadataKey}, libvirt.OptString{domxml.NS}, libvirt.DomainAffectConfig)
 	})
 	return lvRefused(d.name, "write metadata into the definition of VM "+vmnetd.Printable(d.name), err)
 }

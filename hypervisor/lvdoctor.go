@@ -70,7 +70,7 @@ func (d *lvDomain) nicsOfOurs() int {
 	n := 0
 	if d.xml != nil {
 		for _, i := range d.xml.Interfaces {
-			if isOurs(i) {
+			if i.Ours() {
 				n++
 			}
 		}

@@ -200,10 +200,9 @@ func TestLibvirtdMayComeLater(t *testing.T) {
 }
 
 func TestAFrozenLibvirtdEndsWithinTheLimits(t *testing.T) {
-	b := newLvBed(t)
+	b := newLvBed(t, Limits{Query: time.Second, Change: time.Second})
 	vm := b.create("vm1")
 	nic := b.device("net0", 1)
-	b.l.limits.Query, b.l.limits.Change = 300*time.Millisecond, 500*time.Millisecond
 	session, err := b.l.session()
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +218,7 @@ func TestAFrozenLibvirtdEndsWithinTheLimits(t *testing.T) {
 		"Plug":   func() error { _, err := b.l.Plug(t.Context(), vm, nic); return err },
 		"Unplug": func() error { return b.l.Unplug(t.Context(), vm, nic) },
 	} {
-		within(t, 2*time.Second, what, func() {
+		within(t, 4*time.Second, what, func() {
 			if err := f(); !errors.Is(err, vmnetd.ErrFailed) || !strings.Contains(err.Error(), "libvirtd does not answer on "+b.Socket) {
 				t.Errorf("%s: %v", what, err)
 			}
@@ -250,7 +249,6 @@ func TestAChangeWithoutAnswerIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	uuid, _ := uuidOf(vm)
-	b.l.limits.Undo = 50 * time.Millisecond
 	stopped := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -258,7 +256,7 @@ func TestAChangeWithoutAnswerIsWaitedFor(t *testing.T) {
 	goOn := func() { _ = unix.Kill(session.pid, unix.SIGCONT) }
 	defer goOn()
 	err = b.l.change(ctx, uuid, func(lv *libvirt.Libvirt) error {
-		return lv.DomainAttachDeviceFlags(libvirt.Domain{Name: "vm1", UUID: uuid}, interfaceXML(nicElement(nic)), uint32(libvirt.DomainDeviceModifyLive))
+		return lv.DomainAttachDeviceFlags(libvirt.Domain{Name: "vm1", UUID: uuid}, nicElement(nic).XML(), uint32(libvirt.DomainDeviceModifyLive))
 	})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%v", err)

@@ -67,7 +67,7 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if i, ok := d.byTarget(nic.Ifname); ok {
 		return Place{Addr: i.Addr, Already: true}, nil
 	}
-	text := interfaceXML(nicElement(nic))
+	text := nicElement(nic).XML()
 	err = l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
 		return lv.DomainAttachDeviceFlags(d.ref(), text, uint32(libvirt.DomainDeviceModifyLive))
 	})

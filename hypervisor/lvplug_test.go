@@ -166,8 +166,7 @@ func TestAnotherRunIsNotTouched(t *testing.T) {
 }
 
 func TestAGuestThatDoesNotLetGoIsEjecting(t *testing.T) {
-	b := newLvBed(t)
-	b.l.limits.Eject = 300 * time.Millisecond
+	b := newLvBed(t, Limits{Eject: 300 * time.Millisecond})
 	n := b.seen.count()
 	b.Virsh("create", "--paused", b.file(strings.Replace(lvXMLOf("vm1", 3, ""), "bridge-support=off", "bridge-support=on", 1)))
 	vm := b.whole(n, "vm1")
@@ -193,12 +192,12 @@ func TestWhatOthersDoWithVirshIsSeen(t *testing.T) {
 	vm := b.create("vm1")
 	nic := b.device("net0", 1)
 	n := b.seen.count()
-	b.Virsh("attach-device", "vm1", b.file(interfaceXML(nicElement(nic))))
+	b.Virsh("attach-device", "vm1", b.file(nicElement(nic).XML()))
 	b.seen.wait(t, n, "the attach", func(s Sighting) bool {
 		return isVM("vm1", true)(s) && slices.Contains(b.find("vm1").Ifnames, nic.Ifname)
 	})
 	n = b.seen.count()
-	b.Virsh("detach-device", "vm1", b.file(interfaceXML(nicElement(nic))))
+	b.Virsh("detach-device", "vm1", b.file(nicElement(nic).XML()))
 	b.seen.wait(t, n, "the detach", func(s Sighting) bool {
 		return isVM("vm1", true)(s) && !slices.Contains(b.find("vm1").Ifnames, nic.Ifname)
 	})
