@@ -92,26 +92,30 @@ func (l *Libvirt) where() (sockets []string, changed <-chan struct{}) {
 	return l.sockets, l.changed
 }
 
+// libvirtSockets is where the libvirtd of a URI may listen, best first; none for
+// no URI.
 func libvirtSockets(uri string) ([]string, error) {
 	if uri == "" {
 		return nil, nil
 	}
-	bad := func(why string) ([]string, error) {
-		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt URI %q %s", uri, why).
-			WithNext("write qemu:///system, or qemu:///system?socket=PATH")
-	}
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil:
-		return bad("cannot be read")
+		return nil, badURI(uri, "cannot be read")
 	case u.Scheme == "qemu" && u.Host == "" && u.Path == "/session":
-		return bad("is a user's own libvirtd: it has no right to open our devices")
-	case u.Scheme != "qemu" || u.Host != "" || u.User != nil || u.Path != "/system" || u.Fragment != "":
-		return bad("is not one of this host's QEMU")
+		return nil, badURI(uri, "is a user's own libvirtd: it has no right to open our devices")
 	}
-	query, err := url.ParseQuery(u.RawQuery)
+	if u.RawQuery, u.ForceQuery = "", false; u.String() != "qemu:///system" {
+		return nil, badURI(uri, "is not one of this host's QEMU")
+	}
+	_, params, _ := strings.Cut(uri, "?")
+	return socketParam(uri, params)
+}
+
+func socketParam(uri, params string) ([]string, error) {
+	query, err := url.ParseQuery(params)
 	if err != nil {
-		return bad("cannot be read")
+		return nil, badURI(uri, "cannot be read")
 	}
 	if len(query) == 0 {
 		return []string{libvirtdSocket, virtqemudSocket}, nil
@@ -119,11 +123,16 @@ func libvirtSockets(uri string) ([]string, error) {
 	path := query.Get("socket")
 	switch {
 	case len(query) != 1 || len(query["socket"]) != 1:
-		return bad("has parameters other than socket")
+		return nil, badURI(uri, "has parameters other than socket")
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
-		return bad("names a socket that is not a clean absolute path")
+		return nil, badURI(uri, "names a socket that is not a clean absolute path")
 	case strings.HasSuffix(path, "-ro"):
-		return bad("names the socket for reading only: nothing can be attached by it")
+		return nil, badURI(uri, "names the socket for reading only: nothing can be attached by it")
 	}
 	return []string{path}, nil
+}
+
+func badURI(uri, why string) error {
+	return vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt URI %q %s", uri, why).
+		WithNext("write qemu:///system, or qemu:///system?socket=PATH")
 }

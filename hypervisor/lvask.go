@@ -63,8 +63,8 @@ func lvAsk(lv *libvirt.Libvirt, uuid lvUUID) (lvDomain, error) {
 	}
 	x, err := domxml.Parse(text)
 	if err != nil {
-		d.problem = err.Error()
-		return d, nil
+		d.problem = err.Error() // it runs all the same
+		return d, nil           //nolint:nilerr // told to who needs its XML
 	}
 	if x.ID == 0 {
 		d.stops()

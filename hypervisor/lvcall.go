@@ -39,7 +39,7 @@ func (l *Libvirt) call(ctx context.Context, limit time.Duration, f func(*libvirt
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err = s.do(limited, f)
-	var alone *errLvAbandoned
+	var alone *abandonedError
 	if errors.As(err, &alone) {
 		going = alone.done
 	}

@@ -142,7 +142,9 @@ func TestWhatIsNoLibvirtdIsLeftAlone(t *testing.T) {
 					return
 				}
 				_, _ = conn.Write([]byte(body))
-				_ = conn.(*net.UnixConn).CloseWrite()
+				if u, ok := conn.(*net.UnixConn); ok {
+					_ = u.CloseWrite()
+				}
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
 			}

@@ -1,32 +1,28 @@
 package hypervisor
 
 import (
-	"encoding/xml"
+	"encoding/xml" //nolint:depguard // counts elements
 	"strconv"
 	"strings"
 )
 
 // freePorts counts the PCIe ports of a domain with nothing in them; ok is false
-// where NICs are not plugged into such ports.
+// where NICs are not plugged into such ports, or the text cannot be read.
 func freePorts(domain string) (n int, ok bool) {
 	ports, taken := map[int64]bool{}, map[int64]bool{}
 	dec := xml.NewDecoder(strings.NewReader(domain))
-	for {
-		tok, err := dec.Token()
-		if err != nil {
-			break
-		}
+	for tok, err := dec.Token(); err == nil; tok, err = dec.Token() {
 		e, is := tok.(xml.StartElement)
-		switch {
-		case !is:
-		case e.Name.Local == "controller" && attrOf(e, "model") == "pcie-root":
+		if !is {
+			continue
+		}
+		switch model := attrOf(e, "model"); {
+		case e.Name.Local == "controller" && model == "pcie-root":
 			ok = true
-		case e.Name.Local == "controller" && attrOf(e, "model") == "pcie-root-port":
-			index, err := strconv.ParseInt(attrOf(e, "index"), 10, 32)
-			ports[index] = err == nil
+		case e.Name.Local == "controller" && model == "pcie-root-port":
+			ports[number(attrOf(e, "index"))] = true
 		case e.Name.Local == "address" && attrOf(e, "type") == "pci":
-			bus, err := strconv.ParseInt(attrOf(e, "bus"), 0, 32)
-			taken[bus] = err == nil
+			taken[number(attrOf(e, "bus"))] = true
 		}
 	}
 	for index := range ports {
@@ -35,4 +31,13 @@ func freePorts(domain string) (n int, ok bool) {
 		}
 	}
 	return n, ok
+}
+
+// number is one as libvirt writes it, also in hex; -1 for what is none.
+func number(s string) int64 {
+	n, err := strconv.ParseInt(s, 0, 32)
+	if err != nil {
+		return -1
+	}
+	return n
 }

@@ -34,6 +34,7 @@ type lvSession struct {
 // lvDialer hands go-libvirt the connection that is there.
 type lvDialer struct{ conn net.Conn }
 
+// Dial implements socket.Dialer of go-libvirt.
 func (d lvDialer) Dial() (net.Conn, error) { return d.conn, nil }
 
 // reach connects to the first of the sockets that is there, within Limits.Reach
@@ -126,15 +127,15 @@ func lvText(s string) string {
 	return vmnetd.Printable(strings.TrimSuffix(strings.TrimSpace(s), "."))
 }
 
-// errLvAbandoned is a call that goes on without us: what comes of it is not known
+// abandonedError is a call that goes on without us: what comes of it is not known
 // before done is closed.
-type errLvAbandoned struct {
+type abandonedError struct {
 	cause error
 	done  <-chan struct{}
 }
 
-func (e *errLvAbandoned) Error() string { return "no answer yet: " + e.cause.Error() }
-func (e *errLvAbandoned) Unwrap() error { return e.cause }
+func (e *abandonedError) Error() string { return "no answer yet: " + e.cause.Error() }
+func (e *abandonedError) Unwrap() error { return e.cause }
 
 // do makes a call and returns when ctx ends, at the latest. The goroutine of a
 // call that is abandoned ends with the answer or with the connection.
@@ -151,7 +152,7 @@ func (s *lvSession) do(ctx context.Context, f func(*libvirt.Libvirt) error) erro
 	case err := <-result:
 		return err
 	case <-ctx.Done():
-		return &errLvAbandoned{cause: ctx.Err(), done: done}
+		return &abandonedError{cause: ctx.Err(), done: done}
 	}
 }
 

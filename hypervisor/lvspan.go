@@ -1,47 +1,70 @@
 package hypervisor
 
 import (
-	"encoding/xml"
+	"encoding/xml" //nolint:depguard // says where elements begin and end; bytes are spliced
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
 )
 
+// span is where an element stands in a text.
+type span struct {
+	begin, end int64
+	start      xml.StartElement
+}
+
+// spans finds the elements of a path.
+func spans(text string, path ...string) ([]span, error) {
+	dec := xml.NewDecoder(strings.NewReader(text))
+	var at []string
+	var found []span
+	for {
+		begin := dec.InputOffset()
+		tok, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the domain's XML: %w", err)
+		}
+		switch e := tok.(type) {
+		case xml.StartElement:
+			at = append(at, e.Name.Local)
+			if slices.Equal(at, path) {
+				found = append(found, span{begin: begin, start: e.Copy()})
+			}
+		case xml.EndElement:
+			if slices.Equal(at, path) {
+				found[len(found)-1].end = dec.InputOffset()
+			}
+			at = at[:len(at)-1]
+		}
+	}
+}
+
 // interfaceSpan is the text of a domain's interface as libvirt wrote it: what
 // libvirt is asked to change must be the same in everything else
 // (qemu_hotplug.c, qemuDomainChangeNet).
 func interfaceSpan(domain, target string) (string, error) {
-	dec := xml.NewDecoder(strings.NewReader(domain))
-	depth, begin, ours, parent := 0, int64(0), false, ""
-	for {
-		at := dec.InputOffset()
-		tok, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return "", vmnetd.Errorf(vmnetd.ErrNotFound, "no interface has the device %s", target)
-		}
+	all, err := spans(domain, "domain", "devices", "interface")
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		text := domain[s.begin:s.end]
+		targets, err := spans(text, "interface", "target")
 		if err != nil {
-			return "", fmt.Errorf("cannot read the domain's XML: %w", err)
+			return "", err
 		}
-		switch e := tok.(type) {
-		case xml.StartElement:
-			switch {
-			case depth == 1:
-				parent = e.Name.Local
-			case depth == 2 && e.Name.Local == "interface":
-				begin, ours = at, false
-			}
-			ours = ours || depth == 3 && e.Name.Local == "target" && attrOf(e, "dev") == target
-			depth++
-		case xml.EndElement:
-			depth--
-			if depth == 2 && parent == "devices" && ours {
-				return domain[begin:dec.InputOffset()], nil
-			}
+		if len(targets) > 0 && attrOf(targets[0].start, "dev") == target {
+			return text, nil
 		}
 	}
+	return "", vmnetd.Errorf(vmnetd.ErrNotFound, "no interface has the device %s", target)
 }
 
 func attrOf(e xml.StartElement, name string) string {
@@ -59,31 +82,13 @@ func withLink(domain, target string, up bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dec := xml.NewDecoder(strings.NewReader(text))
-	for depth := 0; ; {
-		at := dec.InputOffset()
-		tok, err := dec.Token()
-		if err != nil {
-			break
-		}
-		switch e := tok.(type) {
-		case xml.StartElement:
-			if depth == 1 && e.Name.Local == "link" {
-				if err := dec.Skip(); err != nil {
-					return "", err
-				}
-				text = text[:at] + text[dec.InputOffset():]
-				return setLinkState(text, up), nil
-			}
-			depth++
-		case xml.EndElement:
-			depth--
-		}
+	links, err := spans(text, "interface", "link")
+	if err != nil {
+		return "", err
 	}
-	return setLinkState(text, up), nil
-}
-
-func setLinkState(text string, up bool) string {
+	if len(links) > 0 {
+		text = text[:links[0].begin] + text[links[0].end:]
+	}
 	state := map[bool]string{true: "up", false: "down"}[up]
-	return strings.TrimSuffix(text, "</interface>") + "<link state='" + state + "'/></interface>"
+	return strings.TrimSuffix(text, "</interface>") + "<link state='" + state + "'/></interface>", nil
 }

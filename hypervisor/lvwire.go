@@ -40,7 +40,7 @@ func newLvConn(c net.Conn, heard func(lvEvent)) *lvConn {
 func (c *lvConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if bad := c.look(p[:n]); bad != nil {
-		_ = c.Conn.Close()
+		_ = c.Close()
 		n, err = 0, bad
 	}
 	if err != nil {
