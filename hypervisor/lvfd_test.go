@@ -173,6 +173,12 @@ func TestQueuesReachAQEMUOfLibvirt(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if f, err := b.filter(t.Context(), vm, NIC{ID: "net0"}, "vmn-net0"); err != nil || f.MAC.String() != "52:54:00:01:02:03" {
+				t.Errorf("filter = %+v, %v", f, err)
+			}
+			if _, err := b.filter(t.Context(), vm, NIC{ID: "net1"}, "net1"); !errors.Is(err, vmnetd.ErrNotFound) {
+				t.Errorf("filter of no NIC = %v", err)
+			}
 			if err := b.setLink(t.Context(), vm, NIC{ID: "net1"}, true); !errors.Is(err, vmnetd.ErrNotFound) {
 				t.Errorf("setLink of no NIC = %v", err)
 			}
