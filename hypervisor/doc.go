@@ -20,13 +20,23 @@
 // has Limits.Command, and nobody else could talk to such a QEMU either.
 //
 // Watching needs no QMP at all: inotify tells that a socket came, and a pidfd
-// that its QEMU went.
+// that its QEMU went. What a VM tells by itself, that its CPUs stop or go on or
+// that its guest changed a MAC, comes only to who stays connected: that takes a
+// second socket which is ours alone (Config.Events).
+//
+// # Through libvirt's monitor
+//
+// Where libvirt holds QEMU's monitor the same steps run over libvirtd's socket
+// (--handover fd, PriceOfFD says what that costs). Each step is a call of its own,
+// so libvirtd may be killed and started again between any two.
 //
 // # Files
 //
 // transport.go is the connection (it implements go-qemu's qmp.Monitor), node.go
-// and peer.go say whose socket it is, holder.go who else holds it, find.go
-// and pattern.go look VMs up, engine.go, place.go, plug.go, netdev.go and unplug.go are the
-// handover, watch.go and inotify.go see VMs come and go, qemuargs.go reads a
-// QEMU command line.
+// and peer.go say whose socket it is, holder.go who else holds it, find.go and
+// pattern.go look VMs up, engine.go, place.go, plug.go, netdev.go and unplug.go
+// are the handover, fdwire.go and lvfd.go carry it through libvirtd, ear.go and
+// ears.go listen to events sockets, filter.go asks what a guest wants to receive,
+// watch.go and inotify.go see VMs come and go, qemuargs.go reads a QEMU command
+// line.
 package hypervisor

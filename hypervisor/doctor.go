@@ -55,6 +55,29 @@ func (q *QMP) patternChecks() []vmnetd.Check {
 		}
 		checks = append(checks, c)
 	}
+	return append(checks, q.earChecks()...)
+}
+
+// earChecks says which events sockets are listened to.
+func (q *QMP) earChecks() []vmnetd.Check {
+	patterns, _ := q.listened()
+	var checks []vmnetd.Check
+	for _, p := range patterns {
+		there, deaf := q.eventSockets([]pattern{p}), []string{}
+		for path, name := range there {
+			if !q.hearsAt(name, path) {
+				deaf = append(deaf, path)
+			}
+		}
+		slices.Sort(deaf)
+		c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "QMP events " + p.text, Text: fmt.Sprintf("%d listened to", len(there)-len(deaf))}
+		if len(deaf) > 0 {
+			c.Level = vmnetd.LevelWarn
+			c.Text += fmt.Sprintf("; not %s: another program holds it, or no QEMU is there", strings.Join(deaf, ", "))
+			c.Do = "see the log of vmnetd for why: journalctl -u vmnetd; a socket of a VM that has ended can be removed"
+		}
+		checks = append(checks, c)
+	}
 	return checks
 }
 

@@ -49,7 +49,10 @@ func (q *QMP) Allowed(uid uint32, via string) error {
 // openSocket opens a socket's node; no link is followed beneath a configured
 // directory.
 func (q *QMP) openSocket(path string) (*node, error) {
-	patterns := q.config()
+	return openCovered(q.config(), path)
+}
+
+func openCovered(patterns []pattern, path string) (*node, error) {
 	for _, p := range patterns {
 		if rel, ok := p.beneath(path); ok && p.covers(path) {
 			return openNode(p.dir, rel)
@@ -62,12 +65,14 @@ func (q *QMP) openSocket(path string) (*node, error) {
 // answers in that name. A run of a VM that was found before is told as it was
 // then: VCPUs and Running may have changed.
 func (q *QMP) Find(ctx context.Context, name, via string) (VM, error) {
-	return q.find(ctx, name, via, q.recall)
+	vm, err := q.find(ctx, name, via, q.recall)
+	return q.overhear(vm), err
 }
 
 // Ask is Find that always asks the VM itself.
 func (q *QMP) Ask(ctx context.Context, name, via string) (VM, error) {
-	return q.find(ctx, name, via, func(string, string) (VM, bool) { return VM{}, false })
+	vm, err := q.find(ctx, name, via, func(string, string) (VM, bool) { return VM{}, false })
+	return q.overhear(vm), err
 }
 
 func (q *QMP) find(ctx context.Context, name, via string, recall func(name, path string) (VM, bool)) (VM, error) {
@@ -158,7 +163,10 @@ func (l *link) describe(ctx context.Context) (VM, error) {
 	if err != nil {
 		return vm, err
 	}
-	var status struct{ Running bool }
+	var status struct {
+		Running bool
+		Status  string
+	}
 	var cpus []struct{}
 	for _, ask := range []struct {
 		command string
@@ -175,7 +183,7 @@ func (l *link) describe(ctx context.Context) (VM, error) {
 	if strings.Trim(who.uuid, "0-") != "" {
 		vm.UUID = who.uuid
 	}
-	vm.Running, vm.VCPUs = status.Running, len(cpus)
+	vm.Running, vm.VCPUs, vm.Incoming = status.Running, len(cpus), status.Status == statusInMigrate
 	return vm, nil
 }
 

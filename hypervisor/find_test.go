@@ -126,7 +126,7 @@ func TestStoppedQEMUIsNamedToEveryCaller(t *testing.T) {
 
 func TestFindNamesWhatItTried(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
-	if err := q.setPatterns([]string{dir + "/{vm}.sock", dir + "/{vm}/qmp", "/nonexistent/{vm}.qmp"}); err != nil {
+	if err := q.Configure(Config{Sockets: []string{dir + "/{vm}.sock", dir + "/{vm}/qmp", "/nonexistent/{vm}.qmp"}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := q.Find(t.Context(), "vm1", "")
@@ -166,7 +166,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	if _, err := q.Find(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrDenied) {
 		t.Errorf("a link in place of the socket: %v", err)
 	}
-	if err := q.setPatterns([]string{dir + "/{vm}/" + guest.Name + ".sock"}); err != nil {
+	if err := q.Configure(Config{Sockets: []string{dir + "/{vm}/" + guest.Name + ".sock"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Dir(guest.Socket), filepath.Join(dir, guest.Name)); err != nil {
@@ -204,7 +204,7 @@ func TestSocketPathMayBeLongerThanASocketAddress(t *testing.T) {
 	if err := os.Mkdir(deep, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.setPatterns([]string{deep + "/{vm}.sock"}); err != nil {
+	if err := q.Configure(Config{Sockets: []string{deep + "/{vm}.sock"}}); err != nil {
 		t.Fatal(err)
 	}
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: deep, NoName: true})
@@ -414,8 +414,8 @@ func TestAllowedIsRootOrBeneathAConfiguredDirectory(t *testing.T) {
 func TestBadPatternIsRefusedAndTheOldOnesStay(t *testing.T) {
 	q := NewQMP(Options{Patterns: []string{"/a/{vm}.sock"}})
 	for _, text := range []string{"", "a/{vm}", "/a/b", "/a/{vm}/{vm}", "/a/../{vm}", "/a//{vm}"} {
-		if err := q.setPatterns([]string{"/b/{vm}", text}); !errors.Is(err, vmnetd.ErrInvalid) {
-			t.Errorf("setPatterns(%q) = %v", text, err)
+		if err := q.Configure(Config{Sockets: []string{"/b/{vm}", text}}); !errors.Is(err, vmnetd.ErrInvalid) {
+			t.Errorf("Configure(%q) = %v", text, err)
 		}
 	}
 	if got := q.config(); len(got) != 1 || got[0].path("x") != "/a/x.sock" {

@@ -1,6 +1,7 @@
 package hypervisor
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -177,6 +178,22 @@ func (d *dirWatch) read(buf []byte) ([]dirEvent, error) {
 		return nil, err
 	}
 	return parseDirEvents(buf[:n]), nil
+}
+
+// pass passes on what inotify tells until d is closed or ctx ends.
+func (d *dirWatch) pass(ctx context.Context, to chan<- []dirEvent) {
+	buf := make([]byte, 64<<10)
+	for {
+		events, err := d.read(buf)
+		if err != nil {
+			return
+		}
+		select {
+		case to <- events:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func parseDirEvents(b []byte) []dirEvent {

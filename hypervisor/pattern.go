@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -76,6 +77,53 @@ func (p pattern) match(component string) (vm string, ok bool) {
 	}
 	vm = component[len(p.prefix) : len(component)-len(p.suffix)]
 	return vm, vmnetd.CheckVMName(vm) == nil
+}
+
+// vmAt is the VM whose socket the pattern puts at path.
+func (p pattern) vmAt(path string) (vm string, ok bool) {
+	if p.vm != "" {
+		return p.vm, path == p.text
+	}
+	rel, ok := p.beneath(path)
+	if !ok {
+		return "", false
+	}
+	component, rest, _ := strings.Cut(rel, "/")
+	vm, ok = p.match(component)
+	return vm, ok && rest == p.rest
+}
+
+// socketsOf lists the sockets of VMs that exist, with the VM's name; eventSockets
+// does for events sockets. /run/{vm}.sock also fits /run/web1.events.sock, which
+// is the socket of a VM web1 to a pattern that says more: that one counts.
+func (q *QMP) socketsOf(patterns []pattern) map[string]string {
+	events, _ := q.listened()
+	return scanAll(patterns, func(path, name string) bool { return !shorter(events, path, len(name)) })
+}
+
+func (q *QMP) eventSockets(patterns []pattern) map[string]string {
+	sockets := q.config()
+	return scanAll(patterns, func(path, name string) bool { return !shorter(sockets, path, len(name)+1) })
+}
+
+// shorter says whether a pattern gives the VM at path a name of fewer bytes.
+func shorter(patterns []pattern, path string, than int) bool {
+	return slices.ContainsFunc(patterns, func(p pattern) bool {
+		vm, ok := p.vmAt(path)
+		return ok && len(vm) < than
+	})
+}
+
+func scanAll(patterns []pattern, ours func(path, name string) bool) map[string]string {
+	there := map[string]string{}
+	for _, p := range patterns {
+		for name, path := range p.scan() {
+			if p.vm != "" || ours(path, name) {
+				there[path] = name
+			}
+		}
+	}
+	return there
 }
 
 // scan finds the sockets that exist, by VM name. A link in place of a socket is

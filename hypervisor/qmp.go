@@ -16,13 +16,35 @@ import (
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
-// Configure puts a configuration in force; with a bad one (vmnetd.ErrInvalid)
-// the old one stays.
-func (q *QMP) Configure(c Config) error { return q.setPatterns(c.Sockets) }
+// Configure puts a configuration in force, Sockets and Events; with a bad one
+// (vmnetd.ErrInvalid) the old one stays. A pattern is an absolute path with {vm}
+// in one of its components: /run/vmnetd/qmp/{vm}.sock. One cannot be both, since
+// QEMU serves one client at a time on a socket and ours would stay.
+func (q *QMP) Configure(c Config) error {
+	sockets, err := parsePatterns(c.Sockets)
+	if err != nil {
+		return err
+	}
+	events, err := parsePatterns(c.Events)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if slices.ContainsFunc(sockets, func(p pattern) bool { return p.text == e.text }) {
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "%s is a pattern of sockets and of events sockets, and QEMU serves one client at a time on each", e.text).
+				WithNext("give QEMU a second -qmp socket for events, and write where it is")
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.patterns, q.events = sockets, events
+	q.signalChange()
+	return nil
+}
 
 // Options is what NewQMP needs. The zero value works.
 type Options struct {
-	Patterns []string // as for setPatterns; a bad one is logged and none is used
+	Patterns []string // as Config.Sockets; a bad one is logged and none is used
 	FP       failpoint.Set
 	Log      *slog.Logger
 	Limits   Limits
@@ -38,6 +60,8 @@ type QMP struct {
 
 	mu       sync.Mutex
 	patterns []pattern
+	events   []pattern           // of second sockets
+	ears     map[string]*ear     // by VM name: those that listen
 	named    map[string]pattern  // sockets that were named and found, outside of the patterns: followed until they go
 	changed  chan struct{}       // closed and replaced when one of these two changes
 	left     map[string]nodeID   // by path: nodes that a VM which has ended left behind
@@ -50,30 +74,15 @@ func NewQMP(o Options) *QMP {
 	q := &QMP{
 		limits: o.Limits.withDefaults(), log: o.Log, hit: o.FP.Hit,
 		changed: make(chan struct{}), named: map[string]pattern{}, left: map[string]nodeID{}, known: map[string]*known{},
-		recalled: map[string]recalled{},
+		recalled: map[string]recalled{}, ears: map[string]*ear{},
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
-	if err := q.setPatterns(o.Patterns); err != nil {
+	if err := q.Configure(Config{Sockets: o.Patterns}); err != nil {
 		q.log.Error("no socket pattern is used", "error", err)
 	}
 	return q
-}
-
-// setPatterns replaces the socket patterns. Each is an absolute path with {vm}
-// in one of its components: /run/vmnetd/qmp/{vm}.sock. With a bad one
-// (vmnetd.ErrInvalid) the old ones stay.
-func (q *QMP) setPatterns(texts []string) error {
-	patterns, err := parsePatterns(texts)
-	if err != nil {
-		return err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.patterns = patterns
-	q.signalChange()
-	return nil
 }
 
 func (q *QMP) signalChange() {
@@ -130,7 +139,7 @@ func (q *QMP) Sockets() map[string]string {
 	patterns := q.config()
 	found := map[string]string{}
 	for i := range patterns {
-		for vm, path := range patterns[len(patterns)-1-i].scan() {
+		for path, vm := range q.socketsOf(patterns[len(patterns)-1-i:][:1]) {
 			found[vm] = path
 		}
 	}
@@ -216,22 +225,28 @@ func (q *QMP) untilFree(ctx context.Context, l *link, n *node, p patience) error
 }
 
 func (q *QMP) once(ctx context.Context, l *link, n *node, appear time.Duration) error {
-	l.conn = newConn(func(ctx context.Context) (*net.UnixConn, error) {
-		conn, err := n.connect(ctx, min(appear, q.appear(n)))
-		if err != nil {
-			return nil, err
-		}
-		if l.peer, err = identify(conn, n, l.vm); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		return conn, nil
-	}, q.limits)
+	l.conn = newConn(q.dialer(n, l.vm, appear, &l.peer), q.limits)
 	l.monitor, l.since = l.conn, time.Now()
 	if err := l.conn.Open(ctx); err != nil || l.pid != 0 {
 		return err
 	}
 	return l.identifyAgain(ctx, n)
+}
+
+// dialer connects to a node within appear of its making, and finds out who is
+// there.
+func (q *QMP) dialer(n *node, vm string, appear time.Duration, who *peer) func(context.Context) (*net.UnixConn, error) {
+	return func(ctx context.Context) (*net.UnixConn, error) {
+		conn, err := n.connect(ctx, min(appear, q.appear(n)))
+		if err != nil {
+			return nil, err
+		}
+		if *who, err = identify(conn, n, vm); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
 }
 
 // identifyAgain: a QEMU that was given its socket by somebody who listened

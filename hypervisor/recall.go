@@ -31,7 +31,7 @@ func (q *QMP) recall(name, path string) (VM, bool) {
 
 // keep remembers a VM whose process is known for certain.
 func (q *QMP) keep(l *link, vm VM, node nodeID) {
-	if vm.PID == 0 {
+	if vm.PID == 0 || vm.Incoming { // whether it still waits must be asked
 		return
 	}
 	q.mu.Lock()

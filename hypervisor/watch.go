@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd/internal/proc"
@@ -19,7 +20,35 @@ import (
 // nobody listens on it any more. The zero Sighting says that the watch has
 // begun: whatever goes from then on is told. While nothing happens, Run does
 // nothing.
+//
+// A VM with an events socket also tells when its CPUs stop or go on, when a
+// device has gone, and (Sighting.Filter) when its guest changes what a NIC
+// receives. Run keeps the one connection to each.
 func (q *QMP) Run(ctx context.Context, saw func(Sighting)) error {
+	var one sync.Mutex
+	begun := make(chan struct{})
+	alone := func(s Sighting) {
+		one.Lock()
+		defer one.Unlock()
+		saw(s)
+		if s == (Sighting{}) {
+			close(begun)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return q.watch(ctx, alone) })
+	g.Go(func() error {
+		select {
+		case <-begun:
+			return q.runEars(ctx, alone)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return g.Wait()
+}
+
+func (q *QMP) watch(ctx context.Context, saw func(Sighting)) error {
 	dirs, err := newDirWatch()
 	if err != nil {
 		return err
@@ -29,7 +58,7 @@ func (q *QMP) Run(ctx context.Context, saw func(Sighting)) error {
 		q: q, saw: saw, dirs: dirs, vms: map[string]*watched{},
 		events: make(chan []dirEvent), probed: make(chan probe), ended: make(chan *proc.Process),
 	}
-	w.owned.Go(func() { w.read(ctx) })
+	w.owned.Go(func() { dirs.pass(ctx, w.events) })
 	err = w.loop(ctx)
 	cancel()
 	dirs.close()
@@ -133,26 +162,10 @@ func (w *watcher) mattering(events []dirEvent) []string {
 	return names
 }
 
-// read passes on what inotify tells.
-func (w *watcher) read(ctx context.Context) {
-	buf := make([]byte, 64<<10)
-	for {
-		events, err := w.dirs.read(buf)
-		if err != nil {
-			return // closed by Run
-		}
-		select {
-		case w.events <- events:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // look compares the sockets that exist with those that are known. touched are
 // names that something happened to.
 func (w *watcher) look(ctx context.Context, patterns []pattern, touched []string) {
-	there := socketsOf(patterns)
+	there := w.q.socketsOf(patterns)
 	for path, v := range w.vms {
 		if _, ok := there[path]; !ok && v.qemu == nil && !v.probing {
 			w.gone(path, v)
@@ -178,17 +191,6 @@ func (w *watcher) look(ctx context.Context, patterns []pattern, touched []string
 			w.ask(ctx, path, v)
 		}
 	}
-}
-
-// socketsOf lists the sockets that exist, with the VM's name.
-func socketsOf(patterns []pattern) map[string]string {
-	there := map[string]string{}
-	for _, p := range patterns {
-		for name, path := range p.scan() {
-			there[path] = name
-		}
-	}
-	return there
 }
 
 // concerns says whether one of the names is a component of path.

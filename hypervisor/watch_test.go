@@ -88,7 +88,7 @@ func TestRunSeesVMsComeAndGo(t *testing.T) {
 func TestRunWaitsForDirectoriesThatAreNotThere(t *testing.T) {
 	q, top := newQMP(t, Limits{})
 	dir := filepath.Join(top, "a", "b")
-	if err := q.setPatterns([]string{dir + "/{vm}.sock", top + "/c/{vm}/d/qmp.sock"}); err != nil {
+	if err := q.Configure(Config{Sockets: []string{dir + "/{vm}.sock", top + "/c/{vm}/d/qmp.sock"}}); err != nil {
 		t.Fatal(err)
 	}
 	seen := watch(t, q)
@@ -124,7 +124,7 @@ func TestRunFollowsNewPatterns(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{})
 	seen := watch(t, q)
-	if err := q.setPatterns([]string{dir + "/{vm}.sock", filepath.Dir(guest.Socket) + "/{vm}.sock"}); err != nil {
+	if err := q.Configure(Config{Sockets: []string{dir + "/{vm}.sock", filepath.Dir(guest.Socket) + "/{vm}.sock"}}); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, seen, guest.Name, guest.Socket, true)
