@@ -108,7 +108,8 @@ func (im *importer) filled(to Element, i Interface) Element {
 	if to.Target == "" {
 		to.Target = vmnetd.Ifname(im.dom.Name, to.ID)
 	}
-	if to.Queues == 0 {
+	// Only a virtio NIC has more queues than one.
+	if to.Queues == 0 || !strings.HasPrefix(i.Model, "virtio") {
 		to.Queues = i.Queues
 	}
 	if to.MTU == 0 {
