@@ -15,10 +15,10 @@ func (d *document) ask(dom Domain, nics []NIC) edit {
 	switch {
 	case d.nics != nil:
 		was := d.text[d.nics.start:d.nics.end]
-		if kept := d.nics.was(); kept != nil && imported(dom.NICs) {
-			was = kept.text
-		}
 		x.was, x.lead = &was, lead(d.text, d.nics.start)
+		if imported(dom.NICs) {
+			x.was = d.nics.kept()
+		}
 		return edit{d.nics.start, d.nics.end, x.String()}
 	case d.metadata == nil:
 		was, out := "", lead(d.text, d.name.start)

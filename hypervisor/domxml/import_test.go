@@ -223,6 +223,42 @@ func TestRevertGivesEveryByteOfAnyDomainBack(t *testing.T) {
 	})
 }
 
+func TestTwoImportsAreOneRevert(t *testing.T) {
+	for name, text := range imports {
+		text = strings.Replace(text, direct1, direct1+" "+strings.Replace(direct1, "00:01'", "00:02'", 1), 1)
+		first, _, err := Import(text, func(i Interface) (Element, error) {
+			if i.MAC == "52:54:00:00:00:02" {
+				return Element{}, errors.New("not yet")
+			}
+			return Element{}, nil
+		})
+		if err != nil || first == text {
+			t.Fatalf("%s: %v\n%s", name, err, first)
+		}
+		second, changed, err := Import(first, toNet)
+		if err != nil || len(changed) != 1 || changed[0].Problem != "" {
+			t.Fatalf("%s: %v %+v", name, err, changed)
+		}
+		if back, changed, err := Revert(second); err != nil || len(changed) != 2 || back != text {
+			t.Errorf("%s: %v\n%s", name, err, cmp.Diff(text, back))
+		}
+	}
+}
+
+func TestRevertLeavesWhatOthersWroteIntoMetadata(t *testing.T) {
+	const theirs = "<x:y xmlns:x='x'/>"
+	for name, text := range imports {
+		got, _, err := Import(text, toNet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err = Revert(strings.Replace(got, "</metadata", theirs+"</metadata", 1))
+		if err != nil || strings.Count(got, theirs) != strings.Count(text, theirs)+1 || !strings.Contains(got, direct1) {
+			t.Errorf("%s: %v\n%s", name, err, got)
+		}
+	}
+}
+
 // What was said after an import outlives the revert.
 func TestRevertKeepsWhatWasSaidSince(t *testing.T) {
 	for name, text := range imports {

@@ -74,17 +74,18 @@ func readNIC(e *element) (NIC, error) {
 		}
 		n.Mode = string(m)
 	}
-	if was := e.was(); was != nil {
-		n.Was = was.text
+	if was := e.kept(); was != nil {
+		n.Was = *was
 	}
 	return n, nil
 }
 
-// was is the child that keeps what an element of ours stands in the place of.
-func (e *element) was() *element {
+// kept is what an element of ours stands in the place of, nil when it does not
+// say.
+func (e *element) kept() *string {
 	for _, k := range e.kids {
 		if k.name.Space == NS && k.name.Local == "was" {
-			return k
+			return &k.text
 		}
 	}
 	return nil

@@ -82,21 +82,21 @@ func (d *document) restored(edits []edit, rest []NIC, dom Domain) (out string, o
 // before is the edit that undoes ask's; ok is false when it is not known, or
 // when others have written into <metadata> since.
 func (d *document) before() (e edit, ok bool) {
-	kept := d.nics.was()
+	kept := d.nics.kept()
 	if kept == nil {
 		return edit{}, false
 	}
-	if kept.text == "" {
+	if *kept == "" {
 		return without(d.text, d.metadata), d.emptyBut(d.nics)
 	}
-	was, err := fragment(kept.text)
+	was, err := fragment(*kept)
 	if err != nil {
 		return edit{}, false
 	}
 	if was.name == d.metadata.name {
-		return edit{d.metadata.start, d.metadata.end, kept.text}, d.emptyBut(d.nics)
+		return edit{d.metadata.start, d.metadata.end, *kept}, d.emptyBut(d.nics)
 	}
-	return edit{d.nics.start, d.nics.end, kept.text}, true
+	return edit{d.nics.start, d.nics.end, *kept}, true
 }
 
 // forget writes what is left of our metadata; nothing, and no empty <metadata>,
@@ -109,8 +109,8 @@ func (d *document) forget(dom Domain, rest []NIC) edit {
 		return without(d.text, d.nics)
 	}
 	x := nicsXML{nics: rest, labels: dom.Labels, prefix: ourPrefix, lead: lead(d.text, d.nics.start)}
-	if kept := d.nics.was(); kept != nil && imported(rest) {
-		x.was = &kept.text
+	if imported(rest) {
+		x.was = d.nics.kept()
 	}
 	return edit{d.nics.start, d.nics.end, x.String()}
 }
