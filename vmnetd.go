@@ -21,6 +21,11 @@ const NextStart = "pending: next start"
 // behind libvirt's back.
 const PriceOfFD = "libvirt does not know of the NIC: it calls the VM tainted (custom-monitor), dumpxml does not show the NIC, and a VM that is saved or migrated with it cannot be restored"
 
+// PriceOfFilter is what following a guest's MAC costs where libvirt runs it:
+// libvirt itself follows one on type='direct' alone (qemu_driver.c,
+// processNicRxFilterChangedEvent), and has no call that tells.
+const PriceOfFilter = "libvirt calls a VM tainted (custom-monitor) whose guest's MAC is followed; nothing else changes for it"
+
 // VM is a virtual machine as an operator names it.
 type VM struct {
 	Name   string            `json:"name"`

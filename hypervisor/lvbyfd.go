@@ -39,6 +39,17 @@ func (l *Libvirt) runOf(vm VM) (libvirt.Domain, error) {
 }
 
 // Filter asks what the guest wants a NIC to receive.
-func (l *Libvirt) Filter(context.Context, VM, NIC) (RxFilter, error) {
-	return RxFilter{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
+func (l *Libvirt) Filter(ctx context.Context, vm VM, nic NIC) (RxFilter, error) {
+	if nic.ByFD {
+		return l.fd.filter(ctx, vm, nic, deviceID(nic.ID))
+	}
+	d, err := l.enter(ctx, vm)
+	if err != nil {
+		return RxFilter{}, err
+	}
+	i, ok := d.byTarget(nic.Ifname)
+	if !ok {
+		return RxFilter{}, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s has no NIC %s", vmnetd.Printable(vm.Name), nic.ID)
+	}
+	return l.fd.filter(ctx, vm, nic, i.Alias)
 }

@@ -278,12 +278,6 @@ func fromLibvirt(bus, addr string) (qemuBus, qemuAddr string, err error) {
 	return fmt.Sprintf("pci.%d", number), addrOf(int(slot<<3 | function)), nil
 }
 
-// PriceOfFilter is what asking for a guest's filter costs where libvirt runs it:
-// libvirt itself follows a guest only on type='direct' (qemu_driver.c,
-// processNicRxFilterChangedEvent), whatever trustGuestRxFilters says, and has no
-// call that tells.
-const PriceOfFilter = "libvirt calls a VM tainted (custom-monitor) whose guest's MAC is followed; nothing else changes for it"
-
 // filter is Filter for a device of that id in QEMU, libvirt's alias where libvirt
 // plugged it.
 func (w *fdWay) filter(ctx context.Context, vm VM, nic NIC, device string) (f RxFilter, err error) {

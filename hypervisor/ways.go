@@ -30,6 +30,7 @@ type way interface {
 	Unplug(ctx context.Context, vm VM, nic NIC) error
 	CutOff(ctx context.Context, vm VM, nic NIC) error
 	SetLink(ctx context.Context, vm VM, nic NIC, up bool) error
+	Filter(ctx context.Context, vm VM, nic NIC) (RxFilter, error)
 	Run(ctx context.Context, saw func(Sighting)) error
 	Doctor(ctx context.Context) []vmnetd.Check
 }
@@ -138,10 +139,7 @@ func (w Ways) SetLink(ctx context.Context, vm VM, nic NIC, up bool) error {
 
 // Filter implements agent.Hypervisor.
 func (w Ways) Filter(ctx context.Context, vm VM, nic NIC) (RxFilter, error) {
-	if vm.Via == viaLibvirt {
-		return w.Libvirt.Filter(ctx, vm, nic)
-	}
-	return RxFilter{}, vmnetd.Errorf(vmnetd.ErrUnsupported, "not yet")
+	return w.to(vm).Filter(ctx, vm, nic)
 }
 
 // Definition implements agent.Hypervisor.

@@ -12,7 +12,7 @@ import (
 // does comes from the table of modes alone.
 func (c *choice) mind() []string {
 	var mind []string
-	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared, c.mindHandover} {
+	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared, c.mindHandover, c.mindFilter} {
 		if text := say(); text != "" {
 			mind = append(mind, text)
 		}
@@ -27,6 +27,14 @@ func (c *choice) mindHandover() string {
 		return ""
 	}
 	return "by fd " + vmnetd.PriceOfFD
+}
+
+// mindFilter says what mac: {change: allow} costs a domain of libvirt.
+func (c *choice) mindFilter() string {
+	if c.d.MACChange != ChangeAllow || !strings.HasPrefix(c.f.VM.Where, "libvirt") {
+		return ""
+	}
+	return vmnetd.PriceOfFilter
 }
 
 // mindHost: a macvtap's frames go past the stack of the device below it
