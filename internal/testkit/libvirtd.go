@@ -87,7 +87,7 @@ const libvirtdPatience = 5 * time.Minute
 func StartLibvirtd(t TB, o LibvirtdOptions) *Libvirtd {
 	t.Helper()
 	// Not t.TempDir: a socket path has at most 107 bytes.
-	dir, err := os.MkdirTemp("", "vmnlv")
+	dir, err := os.MkdirTemp(libvirtdParent(), "vmnlv")
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -114,6 +114,15 @@ func StartLibvirtd(t TB, o LibvirtdOptions) *Libvirtd {
 	t.Cleanup(l.end)
 	l.Start()
 	return l
+}
+
+// libvirtdParent is not beneath /run, in whose place libvirtd has a folder of its
+// own: paths of guests are the same inside and outside.
+func libvirtdParent() string {
+	if dir := os.TempDir(); !strings.HasPrefix(dir, "/run/") {
+		return dir
+	}
+	return "/var/tmp"
 }
 
 // keep starts the keeper.

@@ -1,9 +1,8 @@
 package testkit
 
 import (
-	"bytes"
-	"encoding/xml"
 	"fmt"
+	"html"
 	"path/filepath"
 	"strings"
 
@@ -77,8 +76,5 @@ func consoleFile(dir, name string) string { return filepath.Join(dir, name+".con
 
 func channelFile(dir, name string) string { return filepath.Join(dir, name) }
 
-func xmlText(s string) string {
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a buffer takes everything
-	return b.String()
-}
+// xmlText escapes a text: HTML and XML have the same five characters to escape.
+func xmlText(s string) string { return html.EscapeString(s) }

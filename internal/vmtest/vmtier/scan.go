@@ -13,8 +13,9 @@ import (
 
 // tierTests is what a package has for the VM tier.
 type tierTests struct {
-	names []string // of the tests, sorted
-	guest bool     // a test wants a saved guest
+	names        []string // of the tests, sorted
+	guest        bool     // a test wants a saved guest
+	libvirtGuest bool     // a test wants one that libvirt saved
 }
 
 // scan reads the tests of the package in dir. Names alone do not tell: a VM is
@@ -28,6 +29,7 @@ func scan(dir string, only *regexp.Regexp) (tierTests, error) {
 	var found tierTests
 	for name, f := range funcs {
 		found.guest = found.guest || f.calls["RestoreGuest"]
+		found.libvirtGuest = found.libvirtGuest || f.calls["RestoreLibvirtGuest"]
 		switch {
 		case !strings.HasPrefix(name, "Test"):
 		case strings.HasPrefix(name, "TestVM") && reaches(funcs, name, map[string]bool{}):

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,10 +113,13 @@ func (o testOptions) script(list []suite, mark, cover string) string {
 
 // prepare makes what tests in the VM want from outside.
 func prepare(ctx context.Context, list []suite, to stdio) error {
-	for _, s := range list {
-		if s.guest {
-			return saveGuest(ctx, to)
+	if slices.ContainsFunc(list, func(s suite) bool { return s.guest }) {
+		if err := saveGuest(ctx, to); err != nil {
+			return err
 		}
+	}
+	if slices.ContainsFunc(list, func(s suite) bool { return s.libvirtGuest }) {
+		return saveLibvirtGuest(to)
 	}
 	return nil
 }
@@ -128,4 +132,13 @@ func saveGuest(ctx context.Context, to stdio) error {
 		fmt.Fprintln(to.err, "vmtier: saved a running guest for the tests to restore")
 	}
 	return err
+}
+
+// saveLibvirtGuest is saveGuest for testkit.RestoreLibvirtGuest.
+func saveLibvirtGuest(to stdio) error {
+	return within(func(s *scope) {
+		if testkit.SaveLibvirtGuest(s, testkit.LibvirtGuestOptions{}) {
+			fmt.Fprintln(to.err, "vmtier: libvirt saved a running guest for the tests to restore")
+		}
+	})
 }
