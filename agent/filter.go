@@ -55,8 +55,8 @@ func (a *Agent) adoptFilter(ctx context.Context, r record, vm hypervisor.VM) err
 	if err := a.o.Devices.SetFilter(ctx, dev, want.MAC, want.Multicast, want.AllMulti); err != nil {
 		return err
 	}
-	if bytes.Equal(want.MAC, dev.MAC) {
-		return nil
+	if was, err := r.mac(); err != nil || bytes.Equal(want.MAC, was) {
+		return err
 	}
 	a.quiet(r)
 	if r.GuestMAC = want.MAC.String(); r.GuestMAC == r.MAC {
