@@ -4,6 +4,8 @@ import (
 	"reflect"
 
 	libvirt "github.com/digitalocean/go-libvirt"
+
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
 // lvWakeup is the detail of "started" for a guest that wakes from S3
@@ -150,6 +152,16 @@ func (l *Libvirt) take(got lvDomain, asked uint64) (again bool) {
 		l.tell.say(d.sighting())
 	}
 	return false
+}
+
+// takeXML puts the XML of a run into the mirror, unless an event came since it was
+// asked for: that has the whole asked for again.
+func (l *Libvirt) takeXML(of lvDomain, x *domxml.Domain, asked uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.domains[of.uuid]; d != nil && d.heard == asked && d.id == of.id {
+		d.xml, d.problem = x, ""
+	}
 }
 
 // drop forgets a domain that libvirtd no longer has.

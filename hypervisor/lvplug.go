@@ -41,6 +41,27 @@ func (l *Libvirt) enter(ctx context.Context, vm VM) (lvDomain, error) {
 	return d, nil
 }
 
+// enterKnown is enter by the mirror, where events keep it true: a question costs
+// as much as a change.
+func (l *Libvirt) enterKnown(ctx context.Context, vm VM) (lvDomain, error) {
+	if d, ok := l.sureOf(vm); ok {
+		return d, nil
+	}
+	return l.enter(ctx, vm)
+}
+
+// sureOf is what the mirror has of a run of a VM, if that is all there is to know.
+func (l *Libvirt) sureOf(vm VM) (lvDomain, bool) {
+	uuid, _ := uuidOf(vm)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.domains[uuid]
+	if l.now == nil || l.unsure[uuid] != nil || d == nil || d.xml == nil || d.instance() != vm.Instance {
+		return lvDomain{}, false
+	}
+	return *d, true
+}
+
 func uuidOf(vm VM) (u lvUUID, ok bool) {
 	text, _, _ := strings.Cut(vm.Instance, ":")
 	if text == "" {
@@ -60,7 +81,7 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if err := checkNamedNIC(nic); err != nil {
 		return Place{}, err
 	}
-	d, err := l.enter(ctx, vm)
+	d, err := l.enterKnown(ctx, vm)
 	if err != nil {
 		return Place{}, err
 	}
@@ -77,11 +98,24 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
 	}
-	after, err := l.refresh(ctx, d.uuid)
+	return l.placeOf(ctx, d, nic)
+}
+
+// placeOf asks for the XML alone: the rest of a domain that runs is told by
+// events.
+func (l *Libvirt) placeOf(ctx context.Context, d lvDomain, nic NIC) (Place, error) {
+	var text string
+	asked := l.heardOf(d.uuid)
+	err := l.query(ctx, func(lv *libvirt.Libvirt) (err error) { text, err = lv.DomainGetXMLDesc(d.ref(), 0); return err })
+	if err != nil {
+		return Place{}, lvRefused(d.name, "tell about its VMs", err)
+	}
+	now, err := domxml.Parse(text)
 	if err != nil {
 		return Place{}, err
 	}
-	i, ok := after.byTarget(nic.Ifname)
+	l.takeXML(d, &now, asked)
+	i, ok := byTarget(now.Interfaces, nic.Ifname)
 	if !ok {
 		return Place{}, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s ended while NIC %s was attached", vmnetd.Printable(d.name), nic.ID)
 	}
