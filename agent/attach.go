@@ -240,7 +240,7 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM, req vmn
 	if req.Config && !r.Defined {
 		r.Request.Config = true
 		var err error
-		if r, err = a.keep(ctx, r); err != nil {
+		if r, err = a.keep(ctx, r, vm); err != nil {
 			return vmnetd.Attachment{}, err
 		}
 		a.changed(r)

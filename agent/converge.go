@@ -33,7 +33,7 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 	if r, err = a.linkUp(ctx, r, dev); err != nil {
 		return r, err
 	}
-	if r, err = a.keep(ctx, r); err != nil {
+	if r, err = a.keep(ctx, r, vm); err != nil {
 		return r, err
 	}
 	a.awaitFilter(ctx, r, vm)
@@ -108,6 +108,7 @@ func (a *Agent) saveMAC(r record, state uplink.State) (record, error) {
 // backend, and a tap fd whose device has gone never works again.
 func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hypervisor.VM) (record, error) {
 	if r.Handed != 0 && r.Handed != dev.Ifindex {
+		r = a.placed(ctx, r, vm)
 		if err := a.unplugOld(ctx, r, vm); err != nil {
 			return r, err
 		}
@@ -123,12 +124,26 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 		r.VHost, r.VHostReason = a.o.Devices.VHost()
 	}
 	r.Halted, r.Persistent = halts(vm), vm.Persistent
-	r.Handed, r.Instance, r.Via, r.Bus, r.Addr = dev.Ifindex, vm.Instance, vm.Via, place.Bus, place.Addr
+	r.Handed, r.Instance, r.Via = dev.Ifindex, vm.Instance, vm.Via
+	r.Bus, r.Addr = cmp.Or(place.Bus, r.Bus), cmp.Or(place.Addr, r.Addr)
 	r.Owner = nil
 	if owner, err := a.ownerOf(vm.PID); err == nil && vm.PID != 0 {
 		r.Owner = &owner
 	}
 	return r, nil
+}
+
+// placed is a record that knows where its NIC is: libvirt chooses a place and has
+// to be asked.
+func (a *Agent) placed(ctx context.Context, r record, vm hypervisor.VM) record {
+	if r.Addr != "" {
+		return r
+	}
+	place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic())
+	if err == nil && ok {
+		r.Bus, r.Addr = place.Bus, place.Addr
+	}
+	return r
 }
 
 func (a *Agent) plug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM) (hypervisor.Place, error) {

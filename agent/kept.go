@@ -25,10 +25,11 @@ func (r record) liveOnly() string {
 }
 
 // keep writes a NIC down for the VM's next start, where that was asked for.
-func (a *Agent) keep(ctx context.Context, r record) (record, error) {
+func (a *Agent) keep(ctx context.Context, r record, vm hypervisor.VM) (record, error) {
 	if !r.Request.Config || r.Defined {
 		return r, nil
 	}
+	r = a.placed(ctx, r, vm) // the same at the next start
 	if _, err := a.define(ctx, r); err != nil {
 		return r, err
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/vmnetd/vmnetd"
@@ -47,7 +48,7 @@ func TestSubscriberHearsNothingOnceItStopped(t *testing.T) {
 	if _, err := a.Detach(t.Context(), Caller{}, "vm1", Selector{}); err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(heard) != "[attached]" {
+	if !slices.Contains(heard, "attached") || slices.Contains(heard, "detached") {
 		t.Errorf("heard %v", heard)
 	}
 }

@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"reflect"
+	"slices"
 
 	libvirt "github.com/digitalocean/go-libvirt"
 
@@ -154,14 +155,25 @@ func (l *Libvirt) take(got lvDomain, asked uint64) (again bool) {
 	return false
 }
 
-// takeXML puts the XML of a run into the mirror, unless an event came since it was
-// asked for: that has the whole asked for again.
-func (l *Libvirt) takeXML(of lvDomain, x *domxml.Domain, asked uint64) {
+// added puts a NIC into the mirror that libvirtd has just taken, before its event
+// comes: libvirt takes one of the same device a second time. What was asked before
+// is old by now.
+func (l *Libvirt) added(of lvDomain, nic NIC) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if d := l.domains[of.uuid]; d != nil && d.heard == asked && d.id == of.id {
-		d.xml, d.problem = x, ""
+	d := l.domains[of.uuid]
+	if d == nil || d.id != of.id || d.xml == nil {
+		return
 	}
+	d.heard++
+	if _, there := d.byTarget(nic.Ifname); there {
+		return
+	}
+	now := *d.xml
+	now.Interfaces = append(slices.Clone(now.Interfaces), domxml.Interface{
+		Type: "ethernet", MAC: nic.MAC.String(), Target: nic.Ifname, Queues: nic.Queues, MTU: nic.MTU, Addr: nic.Addr,
+	})
+	d.xml = &now
 }
 
 // drop forgets a domain that libvirtd no longer has.

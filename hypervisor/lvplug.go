@@ -73,7 +73,7 @@ func uuidOf(vm VM) (u lvUUID, ok bool) {
 
 // Plug has libvirtd open the device nic.Ifname by itself: nic.Open is not
 // called. A NIC of that device that is plugged already is fine. Nothing is left
-// when it fails.
+// when it fails. Where libvirtd has put the NIC, Plugged tells: it costs a question.
 func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if nic.ByFD {
 		return l.fd.plug(ctx, vm, nic)
@@ -98,28 +98,8 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
 	}
-	return l.placeOf(ctx, d, nic)
-}
-
-// placeOf asks for the XML alone: the rest of a domain that runs is told by
-// events.
-func (l *Libvirt) placeOf(ctx context.Context, d lvDomain, nic NIC) (Place, error) {
-	var text string
-	asked := l.heardOf(d.uuid)
-	err := l.query(ctx, func(lv *libvirt.Libvirt) (err error) { text, err = lv.DomainGetXMLDesc(d.ref(), 0); return err })
-	if err != nil {
-		return Place{}, lvRefused(d.name, "tell about its VMs", err)
-	}
-	now, err := domxml.Parse(text)
-	if err != nil {
-		return Place{}, err
-	}
-	l.takeXML(d, &now, asked)
-	i, ok := byTarget(now.Interfaces, nic.Ifname)
-	if !ok {
-		return Place{}, vmnetd.Errorf(vmnetd.ErrNotFound, "VM %s ended while NIC %s was attached", vmnetd.Printable(d.name), nic.ID)
-	}
-	return Place{Addr: i.Addr}, nil
+	l.added(d, nic)
+	return Place{Addr: nic.Addr}, nil
 }
 
 func checkNamedNIC(nic NIC) error {

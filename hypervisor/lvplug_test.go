@@ -21,7 +21,7 @@ func TestLibvirtPlugsAndUnplugsByName(t *testing.T) {
 			nic := b.device(fmt.Sprintf("net%d", queues), queues)
 			begin := time.Now()
 			place, err := b.l.Plug(t.Context(), vm, nic)
-			if err != nil || place.Addr == "" || place.Already {
+			if err != nil || place.Already {
 				t.Fatalf("Plug: %+v, %v", place, err)
 			}
 			t.Logf("Plug took %v", time.Since(begin))
@@ -32,10 +32,10 @@ func TestLibvirtPlugsAndUnplugsByName(t *testing.T) {
 				t.Errorf("QEMU has %s", text)
 			}
 			again, err := b.l.Plug(t.Context(), vm, nic)
-			if err != nil || !again.Already || again.Addr != place.Addr {
+			if err != nil || !again.Already {
 				t.Errorf("once more: %+v, %v", again, err)
 			}
-			if at, ok, err := b.l.Plugged(t.Context(), vm, nic); err != nil || !ok || at.Addr != place.Addr {
+			if at, ok, err := b.l.Plugged(t.Context(), vm, nic); err != nil || !ok || at.Addr == "" {
 				t.Errorf("Plugged: %+v, %v, %v", at, ok, err)
 			}
 			begin = time.Now()
