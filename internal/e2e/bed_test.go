@@ -71,15 +71,20 @@ func newBed(t testing.TB, config string) *bed {
 	if s, ok := t.(testkit.Skipper); ok {
 		testkit.Require(s, "netns")
 	}
+	host, outside := testkit.NewNetns(t), testkit.NewNetns(t)
+	testkit.NewVeth(t, host, "u0", outside, "o0")
+	return newBedIn(t, config, host, outside)
+}
+
+// newBedIn is a bed in a namespace that has its uplink.
+func newBedIn(t testing.TB, config string, host, outside *testkit.Netns) *bed {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "vmnbed")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &bed{t: t, dir: dir, host: testkit.NewNetns(t), outside: testkit.NewNetns(t), bus: testkit.StartBus(t)}
-	testkit.NewVeth(t, b.host, "u0", b.outside, "o0")
-	b.host.SetUp(t, "u0")
-	b.outside.SetUp(t, "o0")
+	b := &bed{t: t, dir: dir, host: host, outside: outside, bus: testkit.StartBus(t)}
 	for _, d := range []string{"qmp", "state", "lib"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)

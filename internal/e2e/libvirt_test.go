@@ -38,7 +38,13 @@ type libvirtBed struct {
 func newLibvirtBed(t *testing.T, config string) *libvirtBed {
 	t.Helper()
 	testkit.Require(t, "libvirt")
-	b := newBed(t, config)
+	return withLibvirt(newBed(t, config), config)
+}
+
+// withLibvirt gives a bed a libvirtd that has our hook.
+func withLibvirt(b *bed, config string) *libvirtBed {
+	t := b.t
+	t.Helper()
 	l := testkit.StartLibvirtd(t, testkit.LibvirtdOptions{Netns: b.host.Do})
 	b.config(strings.ReplaceAll(config, "URI", l.URI))
 	b.must(0, "hook", "install", "--dir", l.Hooks)

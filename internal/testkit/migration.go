@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,19 +92,21 @@ func (g *LibvirtGuest) Migrate(to *Libvirtd, edit func(xml string) string) error
 	return nil
 }
 
-// MigrationCost is what a guest's peers saw of its move.
+// MigrationCost is what a guest's peer saw of its move at one of its addresses.
 type MigrationCost struct {
 	PingCount
-	Took time.Duration // the command
+	Silence time.Duration // the longest without an answer once its CPUs ran again
+	Took    time.Duration // the command
 }
 
-// MeasureMigration moves a guest that is being pinged. It returns once the pings
-// are answered again.
-func MeasureMigration(t TB, p *Pings, move func() error) MigrationCost {
+// MeasureMigration moves a guest that is being pinged to another host. It returns
+// once the pings are answered again: a cost for each address.
+func MeasureMigration(t TB, p *Pings, to *Libvirtd, move func() error) []MigrationCost {
 	t.Helper()
 	if !p.Answered(10, Patience) {
 		t.Fatalf("the guest did not answer before it was moved: %+v", p.Counts())
 	}
+	resumed := to.WatchResume()
 	p.Begin()
 	began := time.Now()
 	if err := move(); err != nil {
@@ -113,10 +116,42 @@ func MeasureMigration(t TB, p *Pings, move func() error) MigrationCost {
 	if !p.Answered(10, Patience) {
 		t.Fatalf("the guest does not answer where it was moved to: %+v", p.Counts())
 	}
-	return MigrationCost{PingCount: p.Counts()[0], Took: took}
+	ran, err := resumed()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	counts, silences := p.Counts(), p.GapsAfter(ran)
+	costs := make([]MigrationCost, len(counts))
+	for i := range costs {
+		costs[i] = MigrationCost{PingCount: counts[i], Silence: silences[i], Took: took}
+	}
+	return costs
 }
 
 // String is the cost in one line.
 func (c MigrationCost) String() string {
-	return fmt.Sprintf("%d of %d pings lost, longest gap %d ms, moved in %.1f s", c.Lost, c.Sent, c.Gap.Milliseconds(), c.Took.Seconds())
+	return fmt.Sprintf("%d of %d pings lost, longest gap %d ms, of that %.1f ms after its CPUs ran; moved in %.1f s",
+		c.Lost, c.Sent, c.Gap.Milliseconds(), float64(c.Silence.Microseconds())/1000, c.Took.Seconds())
+}
+
+// WatchResume begins to listen for the next guest whose CPUs run; what it returns
+// waits for that and says when it was, by QEMU's clock.
+func (l *Libvirtd) WatchResume() func() (time.Time, error) {
+	type outcome struct {
+		out string
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		out, err := l.TryVirsh("qemu-monitor-event", "--event", "RESUME", "--timeout", "120")
+		done <- outcome{out, err}
+	}()
+	return func() (time.Time, error) {
+		o := <-done
+		var seconds, micros int64
+		if _, err := fmt.Sscanf(o.out, "event RESUME at %d.%d", &seconds, &micros); err != nil {
+			return time.Time{}, fmt.Errorf("virsh qemu-monitor-event says %q: %w", o.out, errors.Join(err, o.err))
+		}
+		return time.Unix(seconds, micros*1000), nil
+	}
 }

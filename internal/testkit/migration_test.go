@@ -31,10 +31,10 @@ func TestLiveMigrationOfALibvirtGuestIsMeasured(t *testing.T) {
 	}
 	hosts.Peer.Run(t, "ip", "neigh", "replace", "192.0.2.2", "lladdr", mac.String(), "dev", "peer0")
 	pings := StartPings(t, hosts.Peer, 10*time.Millisecond, netip.MustParseAddr("192.0.2.2"))
-	answers := MeasureMigration(t, pings, func() error { return g.Migrate(b, nil) })
+	answers := MeasureMigration(t, pings, b, func() error { return g.Migrate(b, nil) })[0]
 	t.Logf("a guest that answers: %s", answers)
 	hosts.Mute(t, pings)
-	silent := MeasureMigration(t, pings, func() error { return g.Migrate(a, nil) })
+	silent := MeasureMigration(t, pings, a, func() error { return g.Migrate(a, nil) })[0]
 	t.Logf("a guest that says nothing: %s", silent)
 	if out, err := g.Run(ctx, "echo here"); err != nil || out != "here\n" {
 		t.Errorf("where it is now the guest says %q, %v", out, err)

@@ -33,6 +33,7 @@ type pinged struct {
 	newest   int    // the newest that is answered, -1: none
 	heard    time.Time
 	gap      time.Duration // the longest between two answers since Begin
+	times    []time.Time   // of the answers since Begin
 }
 
 // PingCount is what became of the requests to one address since Begin. Those
@@ -191,6 +192,7 @@ func (g *pinged) hear(number int) {
 	g.answered[number], g.newest = true, max(g.newest, number)
 	now := time.Now()
 	g.gap, g.heard = max(g.gap, now.Sub(g.heard)), now
+	g.times = append(g.times, now)
 }
 
 // Begin has everything counted from here on.
@@ -198,8 +200,25 @@ func (p *Pings) Begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range p.to {
-		p.to[i].first, p.to[i].gap = len(p.to[i].answered), 0
+		p.to[i].first, p.to[i].gap, p.to[i].times = len(p.to[i].answered), 0, nil
 	}
+}
+
+// GapsAfter is the longest each address was without an answer since a moment after
+// Begin.
+func (p *Pings) GapsAfter(moment time.Time) []time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	gaps := make([]time.Duration, len(p.to))
+	for i, g := range p.to {
+		last := moment
+		for _, at := range append(g.times[:len(g.times):len(g.times)], time.Now()) {
+			if at.After(moment) {
+				gaps[i], last = max(gaps[i], at.Sub(last)), at
+			}
+		}
+	}
+	return gaps
 }
 
 // Answered waits until every address has answered the n-th request from now on,
