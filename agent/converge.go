@@ -36,6 +36,7 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 	if r, err = a.keep(ctx, r, vm); err != nil {
 		return r, err
 	}
+	a.awaitCPUs(r, vm)
 	a.awaitFilter(ctx, r, vm)
 	return r, nil
 }

@@ -183,7 +183,7 @@ func (l *link) describe(ctx context.Context) (VM, error) {
 	if strings.Trim(who.uuid, "0-") != "" {
 		vm.UUID = who.uuid
 	}
-	vm.Running, vm.VCPUs, vm.Incoming = status.Running, len(cpus), status.Status == statusInMigrate
+	vm.Running, vm.VCPUs, vm.Incoming = status.Running, len(cpus), l.known.incoming(status.Status)
 	return vm, nil
 }
 

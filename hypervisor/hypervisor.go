@@ -31,7 +31,7 @@ type VM struct {
 	Running  bool
 
 	Halted     bool              // its CPUs do not run, and a Sighting comes when they do: links wait for that
-	Incoming   bool              // it waits for a migration
+	Incoming   bool              // it waits for a migration, or has come by one and does not run yet
 	Persistent bool              // libvirt keeps a definition of it
 	Ifnames    []string          // devices of its interfaces, where the hypervisor tells (libvirt); nil: not known
 	Labels     map[string]string // of its metadata

@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,4 +95,41 @@ func TestEventsTellThatAMigrationHasArrived(t *testing.T) {
 		vm, err := q.Find(t.Context(), name, "")
 		return s.Name == name && err == nil && !vm.Incoming && !vm.Halted && vm.Running
 	})
+}
+
+// Proxmox and others start it with -S and say cont themselves.
+func TestVMThatHasArrivedAndDoesNotRunYetStillWaits(t *testing.T) {
+	q, dir := newQMP(t, Limits{})
+	name := vmName("in")
+	source, target, uri := incoming(t, dir, func(o testkit.QEMUOptions) *testkit.QEMU {
+		o.Name, o.QMPDir, o.Running = name, dir, false
+		return testkit.StartQEMU(t, o)
+	})
+	find := func() VM {
+		vm, err := q.Find(t.Context(), name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return vm
+	}
+	if vm := find(); !vm.Incoming {
+		t.Errorf("while it waits: %+v", vm)
+	}
+	source.QMP("migrate", map[string]string{"uri": uri})
+	for deadline := time.Now().Add(longEnough); !strings.Contains(string(target.QMP("query-status", nil)), `"paused"`); {
+		if time.Now().After(deadline) {
+			t.Fatal("it never arrives")
+		}
+	}
+	if vm := find(); !vm.Incoming || vm.Running {
+		t.Errorf("it has arrived: %+v", vm)
+	}
+	target.QMP("cont", nil)
+	if vm := find(); vm.Incoming || !vm.Running {
+		t.Errorf("it runs: %+v", vm)
+	}
+	target.QMP("stop", nil)
+	if vm := find(); vm.Incoming {
+		t.Errorf("it was stopped: %+v", vm)
+	}
 }

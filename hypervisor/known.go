@@ -17,6 +17,7 @@ type known struct {
 	identity *identity
 	pci      *pciLayout
 	hotplug  map[string]bool // by path of a bus: whether it takes hotplug
+	arriving bool            // it waits for a migration, or has come by one and did not run since
 	clean    map[string]bool // NICs of which no attempt that was cut off can have left anything
 }
 
@@ -49,6 +50,20 @@ func (q *QMP) knows(path string, p peer) *known {
 		q.known[path] = k
 	}
 	return k
+}
+
+// incoming takes a status of query-status. Where QEMU was started with -S, its
+// CPUs stand still when the migration is over, until somebody says cont
+// (migration/migration.c, process_incoming_migration_bh).
+func (k *known) incoming(status string) bool {
+	switch status {
+	case statusInMigrate:
+		k.arriving = true
+	case statusPaused:
+	default:
+		k.arriving = false
+	}
+	return k.arriving
 }
 
 // begin says whether a NIC is clean, and that it is not from now on: whatever

@@ -328,3 +328,17 @@ func (b *bed) newUplink() {
 	b.host.SetUp(b.t, "u0")
 	b.outside.SetUp(b.t, "o0")
 }
+
+// nothing waits until no device of ours is left.
+func (b *bed) nothing() {
+	b.t.Helper()
+	b.eventually("nothing is left", 10*time.Second, func() error {
+		if devices := b.devices(); len(devices) != 0 {
+			return fmt.Errorf("devices %v", devices)
+		}
+		if list := b.list(); len(list) != 0 {
+			return fmt.Errorf("attachments %+v", list)
+		}
+		return nil
+	})
+}

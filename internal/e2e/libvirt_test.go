@@ -107,20 +107,6 @@ func (b *libvirtBed) settled(vm, link string, n int) {
 	})
 }
 
-// nothing waits until no device of ours is left.
-func (b *libvirtBed) nothing() {
-	b.t.Helper()
-	b.eventually("nothing is left", 10*time.Second, func() error {
-		if devices := b.devices(); len(devices) != 0 {
-			return fmt.Errorf("devices %v", devices)
-		}
-		if list := b.list(); len(list) != 0 {
-			return fmt.Errorf("attachments %+v", list)
-		}
-		return nil
-	})
-}
-
 func TestVirshStartAloneGivesADomainItsNICByPolicy(t *testing.T) {
 	b := newLibvirtBed(t, libvirtConfig)
 	b.start()

@@ -25,6 +25,9 @@ const (
 	directMAC   = "52:54:00:00:00:3a"
 )
 
+// outage is what no move costs, also on a busy machine.
+const outage = 3 * time.Second
+
 // mover is the guest that is moved.
 const mover = "mover"
 
@@ -139,7 +142,7 @@ func moveDenied(m *moveBed, t *testing.T) {
 		t.Errorf("a move to where policy denies the VM: %v", err)
 	}
 	m.stays(t)
-	if lost := m.pings.Counts()[0]; lost.Gap > time.Second {
+	if lost := m.pings.Counts()[0]; lost.Gap > outage {
 		t.Errorf("nothing was moved, and it cost %+v", lost)
 	}
 	m.b.config(strings.ReplaceAll(moveConfig(false), "URI", m.b.URI))
@@ -185,7 +188,7 @@ func moveAborted(m *moveBed, t *testing.T) {
 	}
 	letGo(m.a)
 	m.stays(t)
-	if lost := m.pings.Counts()[0]; lost.Gap > time.Second {
+	if lost := m.pings.Counts()[0]; lost.Gap > outage {
 		t.Errorf("nothing was moved, and it cost %+v", lost)
 	}
 }
@@ -230,7 +233,7 @@ func moved(m *moveBed, t *testing.T) {
 	} else {
 		t.Logf("the device was up %s after the guest's CPUs ran", at.Sub(ran))
 	}
-	m.announced(t, wire, ran)
+	announced(t, wire, m.att.MAC, ran)
 }
 
 // arrived checks that the guest works at its new place and that the old one has
@@ -248,16 +251,16 @@ func (m *moveBed) arrived(t *testing.T, from, to *libvirtBed) {
 	if now := to.list(mover)[0]; now.MAC != m.att.MAC || now.Network != m.att.Network || now.Mode != m.att.Mode || now.Problem != "" || now.Via != "libvirt" {
 		t.Errorf("it arrived as %+v, it was %+v", now, m.att)
 	}
-	if lost := m.pings.Counts()[0]; lost.Gap > 3*time.Second {
+	if lost := m.pings.Counts()[0]; lost.Gap > outage {
 		t.Errorf("the move cost %+v", lost)
 	}
 }
 
 // announced waits for a RARP of ours. QEMU's own are over a second after it runs;
 // ours are repeated for longer. Nothing in the guest's name comes before it runs.
-func (m *moveBed) announced(t *testing.T, wire *testkit.Sniffer, ran time.Time) {
+func announced(t *testing.T, wire *testkit.Sniffer, guest string, ran time.Time) {
 	t.Helper()
-	mac := parseMAC(t, m.att.MAC)
+	mac := parseMAC(t, guest)
 	for {
 		f, ok := wire.Next(t, testkit.Patience)
 		switch {

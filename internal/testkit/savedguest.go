@@ -140,6 +140,24 @@ func StartRestored(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
 	return g, nil
 }
 
+// StartIncoming starts a guest's QEMU that waits at a URI for the guest to be
+// migrated here; the first command does, too. o must make the same machine as
+// that of the QEMU where the guest was booted.
+func StartIncoming(ctx context.Context, t TB, o GuestOptions, uri string) (*Guest, error) {
+	dir := t.TempDir()
+	image, err := BuildGuestImage(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	g, err := launchGuest(dir, o, append(append(o.command(dir), image.Args()...), "-incoming", uri))
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(g.Kill)
+	g.channel.isReady() // it said so where it was booted
+	return g, nil
+}
+
 // shape is what must be the same when a guest is restored.
 func (o GuestOptions) shape() GuestOptions {
 	return GuestOptions{Machine: o.Machine, SMP: o.SMP, RootPorts: o.RootPorts, saved: true}
