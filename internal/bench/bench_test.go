@@ -91,3 +91,22 @@ func TestTheFloorAttachesAndLeavesNothingBehind(t *testing.T) {
 		}
 	}
 }
+
+func TestThePageSaysWhatAMoveCosts(t *testing.T) {
+	one := func(lost int, silence time.Duration) move {
+		return move{lost: []int{lost, lost + 1}, gap: series{time.Second}, silence: series{silence}}
+	}
+	silent := one(9, 101*time.Millisecond)
+	silent.ours, silent.silent = true, true
+	r := result{moves: []move{one(5, 0), one(4, 0), silent, one(3, 0)}}
+	var b bytes.Buffer
+	r.writeMoves(page{&b})
+	for _, want := range []string{
+		"| guest that says nothing, ours | 9.5 | 10 | 1000.0 (1000.0) | 101.0 (101.0) |",
+		"within one ping | 5.5 against 4.5 | met |", "9 times of 10 | 101.0 ms | **missed** |",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no line with %q in\n%s", want, b.String())
+		}
+	}
+}

@@ -25,6 +25,7 @@ type options struct {
 	libvirt bool
 	vmtier  string // runs what needs bond and team in a VM; empty to leave it out
 	section bool   // measure that here, and nothing else
+	moves   bool   // measure live migrations, and nothing else
 }
 
 func main() {
@@ -37,6 +38,7 @@ func main() {
 	flag.BoolVar(&o.libvirt, "libvirt", true, "measure libvirt too")
 	flag.StringVar(&o.vmtier, "vmtier", "bin/vmtier", "the `PROGRAM` that runs what needs bond and team in a VM; empty to leave it out")
 	flag.BoolVar(&o.section, "uplinks", false, "measure provisioning and failover alone, on this kernel, and print these sections")
+	flag.BoolVar(&o.moves, "moves", false, "measure live migrations alone, and print that section")
 	flag.Parse()
 	os.Exit(run(o))
 }
@@ -55,7 +57,7 @@ func run(o options) int {
 		return 1
 	}
 	fmt.Println(page)
-	if o.out == "" || o.section {
+	if o.out == "" || o.section || o.moves {
 		return 0
 	}
 	if err := os.WriteFile(o.out, []byte(page), 0o644); err != nil {
@@ -80,8 +82,14 @@ func perform(ctx context.Context, o options) (page string, err error) {
 		s.tmp = os.TempDir() // the VM's disk cannot be written to
 		return provisionSection(s, o.program, o.rounds) + "\n" + failoverSection(s, o.program), ctx.Err()
 	}
+	if o.moves {
+		return movesSection(ctx, s, o), ctx.Err()
+	}
 	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
 	r.pairs, r.starts = compare(ctx, s, o)
+	if o.libvirt {
+		r.moves = measureMoves(ctx, s, o)
+	}
 	if o.many > 0 || o.idle > 0 {
 		r.idle, r.scales = crowd(ctx, s, o)
 	}

@@ -23,6 +23,7 @@ type result struct {
 	date    time.Time
 	pairs   []pair
 	starts  []start
+	moves   []move
 	idle    []idle
 	scales  []scale
 
@@ -52,6 +53,7 @@ func (r result) write(w io.Writer) {
 	r.writePairs(p)
 	r.writeMethod(p)
 	r.writeStarts(p)
+	r.writeMoves(p)
 	r.writeScales(p)
 	r.writeIdle(p)
 	if r.uplinks != "" {

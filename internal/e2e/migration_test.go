@@ -59,33 +59,16 @@ func newMoveBed(t *testing.T) *moveBed {
 	m.b = withLibvirt(newBedIn(t, libvirtConfig, m.B, m.Net), libvirtConfig)
 	m.a.start()
 	m.b.start()
-	m.Peer.Run(t, "ip", "address", "add", peerDirect+"/24", "dev", "peer0")
 	m.guest = testkit.BootLibvirtGuest(t, m.a.Libvirtd, testkit.LibvirtGuestOptions{Name: mover, Interfaces: []string{
 		m.a.must(0, "xml", mover, "--network", "lan").out,
 		"<interface type='direct'><mac address='" + directMAC + "'/><source dev='u0' mode='bridge'/><model type='virtio'/></interface>",
 	}})
 	m.a.settled(mover, "up", 1)
 	m.att = m.a.list(mover)[0]
-	m.acquaint(t, m.att.MAC, guestOurs, testkit.PeerAddress)
-	m.acquaint(t, directMAC, guestDirect, peerDirect)
+	m.Acquaint(t, m.guest, m.att.MAC, guestOurs, testkit.PeerAddress)
+	m.Acquaint(t, m.guest, directMAC, guestDirect, peerDirect)
 	m.pings = testkit.StartPings(t, m.Peer, 10*time.Millisecond, netip.MustParseAddr(guestOurs), netip.MustParseAddr(guestDirect))
 	return m
-}
-
-// acquaint gives a NIC of the guest its address; nobody has to ask for anybody's
-// MAC.
-func (m *moveBed) acquaint(t *testing.T, mac, address, peer string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	name, err := m.guest.WaitIface(ctx, parseMAC(t, mac))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.guest.Run(ctx, fmt.Sprintf("ip address add %s/24 dev %s; ip link set %s up; arp -s %s %s", address, name, name, peer, m.Peer.Link(t, "peer0").MAC)); err != nil {
-		t.Fatal(err)
-	}
-	m.Peer.Run(t, "ip", "neigh", "replace", address, "lladdr", mac, "dev", "peer0")
 }
 
 // TestLiveMigration moves one guest, which costs the most to boot, in every way

@@ -1,8 +1,10 @@
 package testkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,4 +156,26 @@ func (l *Libvirtd) WatchResume() func() (time.Time, error) {
 		}
 		return time.Unix(seconds, micros*1000), nil
 	}
+}
+
+// Acquaint gives a NIC of a guest an address, and makes the guest and the peer
+// know each other's MAC: neither has to ask. peerAddress is the peer's own in the
+// same /24, which it has then.
+func (h *TwoHosts) Acquaint(t TB, g *LibvirtGuest, mac, address, peerAddress string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	parsed, err := net.ParseMAC(mac)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	name, err := g.WaitIface(ctx, parsed)
+	if err == nil {
+		_, err = g.Run(ctx, fmt.Sprintf("ip address add %s/24 dev %s; ip link set %s up; arp -s %s %s", address, name, name, peerAddress, h.Peer.Link(t, "peer0").MAC))
+	}
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	h.Peer.Run(t, "ip", "address", "replace", peerAddress+"/24", "dev", "peer0")
+	h.Peer.Run(t, "ip", "neigh", "replace", address, "lladdr", mac, "dev", "peer0")
 }

@@ -21,15 +21,7 @@ func TestLiveMigrationOfALibvirtGuestIsMeasured(t *testing.T) {
 	g := BootLibvirtGuest(t, a, LibvirtGuestOptions{Name: "moves", Interfaces: []string{
 		fmt.Sprintf("<interface type='direct'><mac address='%s'/><source dev='u0' mode='bridge'/><model type='virtio'/></interface>", mac),
 	}})
-	name, err := g.WaitIface(ctx, mac)
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer := hosts.Peer.Link(t, "peer0").MAC
-	if _, err := g.Run(ctx, fmt.Sprintf("ip address add 192.0.2.2/24 dev %s; ip link set %s up; arp -s %s %s", name, name, PeerAddress, peer)); err != nil {
-		t.Fatal(err)
-	}
-	hosts.Peer.Run(t, "ip", "neigh", "replace", "192.0.2.2", "lladdr", mac.String(), "dev", "peer0")
+	hosts.Acquaint(t, g, mac.String(), "192.0.2.2", PeerAddress)
 	pings := StartPings(t, hosts.Peer, 10*time.Millisecond, netip.MustParseAddr("192.0.2.2"))
 	answers := MeasureMigration(t, pings, b, func() error { return g.Migrate(b, nil) })[0]
 	t.Logf("a guest that answers: %s", answers)
