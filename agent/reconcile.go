@@ -31,6 +31,10 @@ func (a *Agent) stuck(r record, why error) {
 		a.store.note(r)
 		a.changed(r)
 	}
+	if r.Halted && r.Phase == vmnetd.Attached { // its guest may run any moment, and waits for its link
+		a.retries.in(a.o.Backoff, r.key(), func() { a.lookAgain(r.VM) })
+		return
+	}
 	a.lookLater(r.key())
 }
 

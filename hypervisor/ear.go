@@ -31,6 +31,14 @@ func (e *ear) hears(vm VM) bool {
 	return e.peer.pid == 0 || vm.PID == 0 || e.peer.instance == vm.Instance
 }
 
+// heard says whether a VM's events tell what it does.
+func (q *QMP) heard(vm VM) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.ears[vm.Name]
+	return e != nil && e.hears(vm)
+}
+
 // overhear adds to a VM what its events told since it was asked.
 func (q *QMP) overhear(vm VM) VM {
 	q.mu.Lock()

@@ -85,11 +85,12 @@ func TestEventsTellThatAMigrationHasArrived(t *testing.T) {
 	q, dir := newEars(t, Limits{})
 	seen := watch(t, q)
 	name := vmName("inear")
-	source, _, uri := incoming(t, dir, func(o testkit.QEMUOptions) *testkit.QEMU { return withEvents(t, dir, name, o) })
+	source, target, uri := incoming(t, dir, func(o testkit.QEMUOptions) *testkit.QEMU { return withEvents(t, dir, name, o) })
 	until(t, seen, "it waits", func(Sighting) bool {
 		vm, err := q.Find(t.Context(), name, "")
 		return err == nil && vm.Incoming && vm.Halted
 	})
+	holdSocket(t, target.Socket) // as whoever waits for the end of the migration may
 	source.QMP("migrate", map[string]string{"uri": uri})
 	until(t, seen, "it runs", func(s Sighting) bool {
 		vm, err := q.Find(t.Context(), name, "")

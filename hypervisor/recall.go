@@ -25,13 +25,16 @@ func (q *QMP) recall(name, path string) (VM, bool) {
 	if !ok || r.vm.Name != name || unix.Lstat(path, &st) != nil || idOf(&st) != r.node {
 		return VM{}, false
 	}
+	if r.vm.Incoming && !q.heard(r.vm) { // whether it still waits must be asked
+		return VM{}, false
+	}
 	start, err := proc.StartTime(r.vm.PID)
 	return r.vm, err == nil && start == r.start
 }
 
 // keep remembers a VM whose process is known for certain.
 func (q *QMP) keep(l *link, vm VM, node nodeID) {
-	if vm.PID == 0 || vm.Incoming { // whether it still waits must be asked
+	if vm.PID == 0 {
 		return
 	}
 	q.mu.Lock()

@@ -134,6 +134,15 @@ func (w *World) SetHalted(name string, halted bool) {
 	w.sighted(v, true)
 }
 
+// SetIncoming has a VM wait for a migration, or run where it has come to. It tells
+// nobody.
+func (w *World) SetIncoming(name string, incoming bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := w.vms[name]
+	v.info.Incoming, v.info.Running = incoming, !incoming
+}
+
 // TakeOut detaches a NIC as virsh does.
 func (w *World) TakeOut(name, id string) {
 	w.mu.Lock()

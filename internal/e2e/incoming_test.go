@@ -67,7 +67,7 @@ func newPlainBed(t *testing.T) (*plainBed, plain) {
 	o, control := p.options(p.a, true)
 	g := plain{testkit.BootGuest(t, o), control}
 	w := &ward{Guest: g.Guest, b: p.a}
-	p.att = p.a.attach(mover, "--bus", "rp0", "--addr", "0")
+	p.att = p.a.attach(mover, "--id", "net0", "--bus", "rp0", "--addr", "0")
 	nic, err := g.WaitIface(t.Context(), parseMAC(t, p.att.MAC))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func (p *plainBed) expect(t *testing.T, b *bed, events bool) (plain, string) {
 		t.Fatal(err)
 	}
 	b.qmp(o.QMPSocket, "query-status", nil) // it listens
-	att := b.attach(mover, "--incoming", "--bus", "rp0", "--addr", "0", "--mac", p.att.MAC)
+	att := b.attach(mover, "--incoming", "--id", "net0", "--bus", "rp0", "--addr", "0", "--mac", p.att.MAC)
 	if att.Phase != vmnetd.Attached || att.Link != "down" || att.MAC != p.att.MAC {
 		t.Errorf("where the guest is awaited: %+v", att)
 	}

@@ -202,6 +202,9 @@ func moved(m *moveBed, t *testing.T) {
 	wire := m.Net.Sniff(t, "b", unix.ETH_P_RARP, unix.ETH_P_ARP, unix.ETH_P_IP)
 	resumed := m.b.WatchResume()
 	ended := m.begin(t, m.a, m.b)
+	m.b.kill() // whoever comes back finds a guest that is still to arrive
+	m.b.start()
+	m.b.settled(mover, "down", 1)
 	letGo(m.a)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
