@@ -309,8 +309,8 @@ func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hyperviso
 // void takes back what the call that made the intent has done, and gives the
 // error that it ends with.
 func (a *Agent) void(ctx context.Context, r record, cause error) error {
-	if errors.Is(cause, errOvertaken) { // the hook has seen to it
-		return cause
+	if errors.Is(cause, errOvertaken) { // the hook has seen to the rest
+		return errors.Join(cause, a.unkeep(ctx, r))
 	}
 	r.Phase = vmnetd.Detaching
 	r.Problem = "undoing an attach that failed: " + cause.Error()

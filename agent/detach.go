@@ -119,7 +119,12 @@ func (a *Agent) letGo(ctx context.Context, r record, config bool) (record, error
 	if !r.Prepared.IsZero() {
 		return r, errStarting
 	}
-	r.Undefine = config
+	if config { // whatever the guest does
+		if _, err := a.undefine(ctx, r); err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
+			return r, err
+		}
+		r.Defined = false
+	}
 	r.Phase, r.Problem = vmnetd.Detaching, "the guest has not let go yet"
 	line, listed := a.wants(r.key())
 	if listed {
@@ -130,7 +135,7 @@ func (a *Agent) letGo(ctx context.Context, r record, config bool) (record, error
 		return r, vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down that %s is to be detached, so it stays as it is: %w", r.FullName(), err)
 	}
 	r.Reasons = nil // of an attachment that is let go: what its caller should know
-	if r.Defined && !config {
+	if r.Defined {
 		r.Reasons = []string{"the VM's definition has it, so it comes back at the VM's next start: add --config"}
 	}
 	if listed {

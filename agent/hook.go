@@ -113,9 +113,13 @@ func (a *Agent) usedBy(r record) error {
 // nobody has to be asked.
 func (a *Agent) stopped(ctx context.Context, vm string) error {
 	for _, r := range a.store.of(vm) {
-		if r.Via == viaLibvirt && r.decided() {
-			a.discard(ctx, r)
+		if r.Via != viaLibvirt || !r.decided() {
+			continue
 		}
+		if pids := a.holders(ctx, r); len(pids) > 0 && pids[0] != unknownPID {
+			return vmnetd.Errorf(vmnetd.ErrBusy, "process %d holds the queues of %s: VM %s has not ended", pids[0], r.FullName(), vmnetd.Printable(vm))
+		}
+		a.discard(ctx, r)
 	}
 	return nil
 }

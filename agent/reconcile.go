@@ -172,8 +172,13 @@ func (a *Agent) finishDetach(ctx context.Context, r record) {
 }
 
 // vmGone removes what a VM that has ended leaves, unless a process still holds
-// the queues: then only its socket has gone.
+// the queues: then only its socket has gone. What libvirt says of its own VMs is
+// enough.
 func (a *Agent) vmGone(ctx context.Context, r record) {
+	if r.Via == viaLibvirt {
+		a.ended(ctx, r, "the VM has ended")
+		return
+	}
 	if who := a.survivor(ctx, r); who != "" {
 		a.stuck(r, vmnetd.Errorf(vmnetd.ErrBusy, "the VM's socket has gone, but %s its queues", who))
 		return

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -339,38 +340,59 @@ func TestLibvirtdAndVmnetdAreKilledUnderANIC(t *testing.T) {
 }
 
 // TestAttachAndVirshStartAtOnce: libvirtd answers nothing about a domain while
-// its hook runs, and the hook waits for us.
+// its hook runs, and the hook waits for us. A hundred times, by four VMs.
 func TestAttachAndVirshStartAtOnce(t *testing.T) {
 	b := newLibvirtBed(t, libvirtConfig)
 	b.start()
-	b.define("vm1", b.must(0, "xml", "vm1").out)
-	for range 100 {
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, err := b.TryVirsh("start", "vm1"); err != nil {
-				t.Error(err)
-			}
-		})
-		wg.Go(func() {
-			if r := b.run("attach", "vm1", "--id", "net7", "--live"); r.code != 0 && r.code != 4 && r.code != 5 {
-				t.Errorf("attach: %+v", r)
-			}
-		})
-		wg.Wait()
-		b.eventually("net0 is attached", 10*time.Second, func() error {
-			for _, att := range b.list("vm1") {
-				if att.ID == "net0" && att.Phase == vmnetd.Attached && att.Link == "up" {
-					return nil
+	var vms sync.WaitGroup
+	for i := range 4 {
+		vm := fmt.Sprintf("vm%d", i)
+		b.define(vm, b.must(0, "xml", vm).out)
+		vms.Go(func() {
+			for range 25 {
+				if err := b.attachAndStart(vm); err != nil {
+					t.Errorf("%s: %v", vm, err)
+					return
 				}
 			}
-			return fmt.Errorf("%+v", b.list("vm1"))
 		})
-		b.Virsh("destroy", "vm1")
-		b.nothing()
-		if t.Failed() {
-			return
-		}
 	}
+	vms.Wait()
+	b.nothing()
+}
+
+func (b *libvirtBed) attachAndStart(vm string) error {
+	attached := make(chan error, 1)
+	go func() {
+		r := b.run("attach", vm, "--id", "net7", "--live")
+		if r.code != 0 && r.code != 4 && r.code != 5 { // it came too early
+			attached <- fmt.Errorf("attach: %+v", r)
+		}
+		close(attached)
+	}()
+	_, err := b.TryVirsh("start", vm)
+	if err := errors.Join(err, <-attached); err != nil {
+		return err
+	}
+	b.eventually("net0 is attached", 20*time.Second, func() error {
+		list := b.list(vm)
+		for _, att := range list {
+			if att.ID == "net0" && att.Phase == vmnetd.Attached && att.Link == "up" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", list)
+	})
+	if _, err := b.TryVirsh("destroy", vm); err != nil {
+		return err
+	}
+	b.eventually("nothing is left of it", 20*time.Second, func() error {
+		if list := b.list(vm); len(list) != 0 {
+			return fmt.Errorf("%+v", list)
+		}
+		return nil
+	})
+	return nil
 }
 
 func TestBadInputAboutLibvirtsVMs(t *testing.T) {
