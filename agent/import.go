@@ -108,7 +108,7 @@ func (a *Agent) uplinkNamed(device string) string {
 
 func (a *Agent) importChange(c domxml.Changed, back bool) vmnetd.ImportChange {
 	was := describe(c.Was)
-	now := vmnetd.Mode(c.Now.Mode).WithKind() + ", network " + c.Now.Network
+	now := vmnetd.Mode(c.Now.Mode).WithKind()
 	change := vmnetd.ImportChange{MAC: c.Was.MAC, Addr: c.Was.Addr, ID: c.Now.ID, From: was, To: now, Network: c.Now.Network, Problem: c.Problem}
 	switch {
 	case c.Problem != "":

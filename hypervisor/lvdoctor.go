@@ -63,7 +63,7 @@ func (l *Libvirt) counts() string {
 	for _, d := range l.domains {
 		nics += d.nicsOfOurs()
 	}
-	return fmt.Sprintf("%d domains, %d NICs ours", len(l.domains), nics)
+	return fmt.Sprintf("domains: %d, NICs of ours: %d", len(l.domains), nics)
 }
 
 func (d *lvDomain) nicsOfOurs() int {

@@ -17,7 +17,7 @@ func TestDoctorTellsOfTheHook(t *testing.T) {
 	look := func(level, text string) {
 		t.Helper()
 		checks := b.l.Doctor(t.Context())
-		if len(checks) != 1 || checks[0].Level != level || !strings.Contains(checks[0].Text, text) || !strings.Contains(checks[0].Text, "9.") || !strings.Contains(checks[0].Text, "1 domains, 1 NICs ours") {
+		if len(checks) != 1 || checks[0].Level != level || !strings.Contains(checks[0].Text, text) || !strings.Contains(checks[0].Text, "9.") || !strings.Contains(checks[0].Text, "domains: 1, NICs of ours: 1") {
 			t.Errorf("want %s %q, have %+v", level, text, checks)
 		}
 	}

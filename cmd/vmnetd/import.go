@@ -85,7 +85,7 @@ func (a *app) printImport(got vmnetd.Import, o vmnetd.ImportOptions) {
 		head := fmt.Sprintf("~ %s  %s  ", vmnetd.Printable(ch.MAC), vmnetd.Printable(orElse(ch.Addr, "-")))
 		indent := strings.Repeat(" ", len(head))
 		a.printHung(head, indent, ch.From)
-		a.printHung(indent+"-> ", indent+"   ", importedAs(ch))
+		a.printHung(indent+"-> ", indent+"   ", importedAs(ch, o.Revert))
 	}
 	a.printf("\n")
 	a.printHung("", "", importSaid(got))
@@ -93,8 +93,11 @@ func (a *app) printImport(got vmnetd.Import, o vmnetd.ImportOptions) {
 }
 
 // importedAs is what an interface becomes, in words.
-func importedAs(ch vmnetd.ImportChange) string {
+func importedAs(ch vmnetd.ImportChange, back bool) string {
 	text := ch.To
+	if back {
+		return text
+	}
 	if ch.ID != "" {
 		text = ch.ID + ", " + text
 	}

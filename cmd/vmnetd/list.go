@@ -84,8 +84,11 @@ func (a *app) problem(level, text string) string {
 
 // stateOf is an attachment's phase and, where it is not up, its link.
 func stateOf(one vmnetd.Attachment) string {
-	if one.Phase == vmnetd.Attached && one.Link == "no-carrier" {
+	switch {
+	case one.Phase == vmnetd.Attached && one.Link == "no-carrier":
 		return "no carrier"
+	case one.Phase == vmnetd.Attached && one.Link == "down": // it follows the VM's CPUs
+		return "attached, VM halted"
 	}
 	return string(one.Phase)
 }
