@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -23,14 +26,11 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 		Handed: dev.Ifindex,
 	}
 	r.take(dev)
-	r.Uplink, r.Network = a.placeOf(ctx, dev)
-	r.Request = vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Queues}
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, "")
+	r.Uplink, r.Network = a.placeOf(ctx, dev, vm)
+	r.Request = vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Queues}
 	if err == nil {
-		r.UUID = vm.UUID
-		if place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic()); err == nil && ok {
-			r.Via, r.Instance, r.Bus, r.Addr = vm.Via, vm.Instance, place.Bus, place.Addr
-		}
+		r = a.adoptPlace(ctx, r, vm)
 	}
 	if r.byFD() && len(pids) > 0 {
 		if owner, err := a.ownerOf(pids[0]); err == nil { // it may have ended since
@@ -44,9 +44,24 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 	return a.store.put(r)
 }
 
-// placeOf names the uplink that a device stands on and the first network that
-// has it.
-func (a *Agent) placeOf(ctx context.Context, dev tapdev.Device) (uplink, network string) {
+// adoptPlace says where in its VM the NIC is, and whether it is there at the next
+// start.
+func (a *Agent) adoptPlace(ctx context.Context, r record, vm hypervisor.VM) record {
+	r.UUID = vm.UUID
+	place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic())
+	if err != nil || !ok {
+		return r
+	}
+	r.Via, r.Instance, r.Bus, r.Addr = vm.Via, vm.Instance, place.Bus, place.Addr
+	if r.Via == viaLibvirt {
+		r.Defined, _ = a.isDefined(ctx, r, vm) // what is not known is said to be live only
+	}
+	return r
+}
+
+// placeOf names the uplink that a device stands on, and that one of its networks
+// which the VM's metadata names, or else the first.
+func (a *Agent) placeOf(ctx context.Context, dev tapdev.Device, vm hypervisor.VM) (uplink, network string) {
 	cfg := a.config()
 	for _, spec := range a.specs() {
 		state, err := a.o.Uplinks.State(ctx, spec)
@@ -54,13 +69,18 @@ func (a *Agent) placeOf(ctx context.Context, dev tapdev.Device) (uplink, network
 			continue
 		}
 		for _, n := range cfg.Policy.Networks {
-			for _, up := range n.Uplinks {
-				if up == spec.Name {
-					return spec.Name, n.Name
-				}
+			if !slices.Contains(n.Uplinks, spec.Name) {
+				continue
+			}
+			if network == "" || asked(vm, dev, n.Name) {
+				network = n.Name
 			}
 		}
-		return spec.Name, ""
+		return spec.Name, network
 	}
 	return "", ""
+}
+
+func asked(vm hypervisor.VM, dev tapdev.Device, network string) bool {
+	return slices.ContainsFunc(vm.NICs, func(n domxml.NIC) bool { return n.MAC == dev.MAC.String() && n.Network == network })
 }

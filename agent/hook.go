@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -164,7 +165,24 @@ func (a *Agent) startSeen(ctx context.Context, r record, vm hypervisor.VM) {
 		return
 	}
 	r.Handed, r.Instance = r.Ifindex, vm.Instance
+	defined, err := a.isDefined(ctx, r, vm)
+	if errors.Is(err, errOvertaken) {
+		return
+	}
+	if r.Defined = defined || err != nil; err != nil {
+		a.o.Log.Warn("whether a NIC is there at the next start is not known", "vm", r.VM, "id", r.ID, "err", err)
+	}
 	_, _ = a.repair(ctx, r, vm) // noted in the record
+}
+
+// isDefined says whether the VM's definition has a NIC. A VM that was restored, or
+// moved here, may have brought one along that was attached live.
+func (a *Agent) isDefined(ctx context.Context, r record, vm hypervisor.VM) (bool, error) {
+	if !vm.Persistent {
+		return true, nil
+	}
+	def, err := a.o.Hypervisor.Definition(ctx, vm.Name)
+	return slices.ContainsFunc(def.Ours(), func(i domxml.Interface) bool { return i.Target == r.Ifname }), err
 }
 
 // takenOut says that somebody else has detached a NIC, by virsh for one.

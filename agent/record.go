@@ -50,7 +50,7 @@ func (r record) decided() bool { return r.MAC != "" }
 // nic is the record's NIC as the hypervisor knows it.
 func (r record) nic() hypervisor.NIC {
 	mac, _ := vmnetd.ParseMAC(r.MAC) // a decision has one
-	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == handoverFD}
+	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, Network: r.Network, Mode: string(r.Mode), MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == handoverFD}
 }
 
 // byName says that libvirt opens the device by its name.

@@ -35,6 +35,7 @@ type VM struct {
 	Persistent bool              // libvirt keeps a definition of it
 	Ifnames    []string          // devices of its interfaces, where the hypervisor tells (libvirt); nil: not known
 	Labels     map[string]string // of its metadata
+	NICs       []domxml.NIC      // what the metadata of this run says of them
 }
 
 // NIC is a network card to plug, or one that was.
@@ -48,6 +49,8 @@ type NIC struct {
 	Addr   string
 	ByFD   bool                                            // the queue fds go to QEMU also where libvirt could open the device
 	Open   func(ctx context.Context) (*queuefd.Set, error) // called once the place is known; the Set stays the callee's to close
+
+	Network, Mode string // what it was given: libvirt keeps that with the run, which may go on elsewhere, or later
 }
 
 // Place is where a NIC was plugged: QEMU's bus and slot, or with libvirt the PCI

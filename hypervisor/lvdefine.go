@@ -89,14 +89,14 @@ func (l *Libvirt) Define(ctx context.Context, name string, el domxml.Element) (c
 	meta := asking(def, old.MAC, el.NIC)
 	kept := slices.Equal(meta, def.NICs)
 	if has && same(old, el) {
-		return !kept, l.setMetadata(ctx, d, def, meta)
+		return !kept, l.setMetadata(ctx, d, def, meta, libvirt.DomainAffectConfig)
 	}
-	if err := l.setMetadata(ctx, d, def, meta); err != nil {
+	if err := l.setMetadata(ctx, d, def, meta, libvirt.DomainAffectConfig); err != nil {
 		return false, err
 	}
 	if err := l.swap(ctx, d, def, old.Target, el.XML()); err != nil {
 		return false, l.back(ctx, err, func(ctx context.Context) error {
-			return l.setMetadata(ctx, d, Definition{Domain: domxml.Domain{NICs: meta, Labels: def.Labels}}, def.NICs)
+			return l.setMetadata(ctx, d, Definition{Domain: domxml.Domain{NICs: meta, Labels: def.Labels}}, def.NICs, libvirt.DomainAffectConfig)
 		})
 	}
 	return true, nil
@@ -121,7 +121,7 @@ func (l *Libvirt) Undefine(ctx context.Context, name string, nic NIC) (changed b
 			return false, err
 		}
 	}
-	if err := l.setMetadata(ctx, d, def, meta); err != nil {
+	if err := l.setMetadata(ctx, d, def, meta, libvirt.DomainAffectConfig); err != nil {
 		if !has {
 			return false, err
 		}
@@ -239,8 +239,9 @@ func (l *Libvirt) back(ctx context.Context, cause error, undo func(context.Conte
 	return cause
 }
 
-// setMetadata writes the NICs into the definition's metadata; labels stay.
-func (l *Libvirt) setMetadata(ctx context.Context, d lvDomain, was Definition, nics []domxml.NIC) error {
+// setMetadata writes the NICs into the metadata of the definition or of the run;
+// labels stay.
+func (l *Libvirt) setMetadata(ctx context.Context, d lvDomain, was Definition, nics []domxml.NIC, of libvirt.DomainModificationImpact) error {
 	if slices.Equal(was.NICs, nics) {
 		return nil
 	}
@@ -251,9 +252,9 @@ func (l *Libvirt) setMetadata(ctx context.Context, d lvDomain, was Definition, n
 	}
 	err := l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
 		return lv.DomainSetMetadata(d.ref(), int32(libvirt.DomainMetadataElement), element,
-			libvirt.OptString{lvMetadataKey}, libvirt.OptString{domxml.NS}, libvirt.DomainAffectConfig)
+			libvirt.OptString{lvMetadataKey}, libvirt.OptString{domxml.NS}, of)
 	})
-	return lvRefused(d.name, "write metadata into the definition of VM "+vmnetd.Printable(d.name), err)
+	return lvRefused(d.name, "write metadata of VM "+vmnetd.Printable(d.name), err)
 }
 
 // Redefine replaces a definition. vmnetd.ErrBusy: the VM runs, or what libvirt

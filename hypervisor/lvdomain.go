@@ -55,7 +55,7 @@ func (d *lvDomain) vm() VM {
 		Running: d.running(), Halted: !d.running(), Incoming: d.incoming(), Persistent: d.persistent,
 	}
 	if d.xml != nil {
-		vm.VCPUs, vm.Labels = d.xml.VCPUs, d.xml.Labels
+		vm.VCPUs, vm.Labels, vm.NICs = d.xml.VCPUs, d.xml.Labels, d.xml.NICs
 		vm.Ifnames = make([]string, 0, len(d.xml.Interfaces))
 		for _, i := range d.xml.Interfaces {
 			if i.Target != "" {

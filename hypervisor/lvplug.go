@@ -86,20 +86,29 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 		return Place{}, err
 	}
 	if i, ok := d.byTarget(nic.Ifname); ok {
-		return Place{Addr: i.Addr, Already: true}, nil
+		return Place{Addr: i.Addr, Already: true}, l.remember(ctx, d, nic)
 	}
+	if err := l.attach(ctx, d, nic); err != nil {
+		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
+	}
+	if err := l.remember(ctx, d, nic); err != nil {
+		return Place{}, l.takeBack(ctx, vm, nic, err)
+	}
+	return Place{Addr: nic.Addr}, nil
+}
+
+func (l *Libvirt) attach(ctx context.Context, d lvDomain, nic NIC) error {
 	text := nicElement(nic).XML()
-	err = l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
+	err := l.change(ctx, d.uuid, func(lv *libvirt.Libvirt) error {
 		return lv.DomainAttachDeviceFlags(d.ref(), text, uint32(libvirt.DomainDeviceModifyLive))
 	})
 	if err == nil {
 		err = l.hit(failpoint.HandoverDevice)
 	}
-	if err != nil {
-		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
+	if err == nil {
+		l.added(d, nic)
 	}
-	l.added(d, nic)
-	return Place{Addr: nic.Addr}, nil
+	return err
 }
 
 func checkNamedNIC(nic NIC) error {
@@ -118,7 +127,7 @@ func checkNamedNIC(nic NIC) error {
 
 func nicElement(nic NIC) domxml.Element {
 	return domxml.Element{
-		NIC:    domxml.NIC{MAC: nic.MAC.String(), ID: nic.ID},
+		NIC:    domxml.NIC{MAC: nic.MAC.String(), ID: nic.ID, Network: nic.Network, Mode: nic.Mode},
 		Target: nic.Ifname, Queues: nic.Queues, MTU: nic.MTU, Addr: nic.Addr,
 	}
 }

@@ -28,6 +28,7 @@ func (l *Libvirt) Unplug(ctx context.Context, vm VM, nic NIC) error {
 	}
 	i, ok := d.byTarget(nic.Ifname)
 	if !ok {
+		l.forget(ctx, d, nic)
 		return nil
 	}
 	key := lvDevice{d.uuid, i.Alias}
@@ -81,7 +82,10 @@ func (l *Libvirt) ejected(ctx context.Context, d lvDomain, nic NIC, removed <-ch
 	}
 	_, still := after.byTarget(nic.Ifname)
 	switch {
-	case !still || after.id != d.id:
+	case after.id != d.id || after.xml == nil:
+		return nil
+	case !still:
+		l.forget(ctx, after, nic)
 		return nil
 	case refusedByGuest:
 		return vmnetd.Errorf(vmnetd.ErrBusy, "the guest of VM %s refused to let go of NIC %s: %w", vmnetd.Printable(d.name), nic.ID, ErrEjecting)
