@@ -19,6 +19,7 @@ import (
 type LibvirtdOptions struct {
 	Netns func(func() error) error // runs its argument inside a network namespace; nil for the caller's own
 	Conf  string                   // more lines of libvirtd.conf
+	Hook  string                   // the script that is its qemu hook from the start on; "" for none
 }
 
 // Libvirtd is a libvirtd of our own with folders of its own. It and every QEMU
@@ -80,7 +81,7 @@ log_outputs = "3:stderr"
 `
 )
 
-// libvirtdPatience is for libvirtd's first start, which asks QEMU what it can.
+// libvirtdPatience is for a first domain, for which libvirtd asks QEMU what it can.
 const libvirtdPatience = 5 * time.Minute
 
 // StartLibvirtd starts a libvirtd and returns when it answers.
@@ -110,6 +111,12 @@ func StartLibvirtd(t TB, o LibvirtdOptions) *Libvirtd {
 			t.Fatalf("%v", err)
 		}
 	}
+	if o.Hook != "" {
+		if err := os.WriteFile(filepath.Join(l.Hooks, "qemu.d/test"), []byte(o.Hook), 0o700); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+	l.recall()
 	l.keep(o)
 	t.Cleanup(l.end)
 	l.Start()
@@ -212,6 +219,7 @@ func (l *Libvirtd) say(word string) {
 func (l *Libvirtd) end() {
 	_ = l.tell.Close()
 	<-l.ended
+	l.remember()
 }
 
 // Log is what libvirtd has said.

@@ -29,7 +29,7 @@ func scan(dir string, only *regexp.Regexp) (tierTests, error) {
 	var found tierTests
 	for name, f := range funcs {
 		found.guest = found.guest || f.calls["RestoreGuest"]
-		found.libvirtGuest = found.libvirtGuest || f.calls["RestoreLibvirtGuest"]
+		found.libvirtGuest = found.libvirtGuest || f.calls["RestoreLibvirtGuest"] || f.calls["StartRestoredLibvirtGuest"]
 		switch {
 		case !strings.HasPrefix(name, "Test"):
 		case strings.HasPrefix(name, "TestVM") && reaches(funcs, name, map[string]bool{}):

@@ -68,10 +68,14 @@ func (o testOptions) inVM(ctx context.Context, list []suite, to stdio) (int, err
 		return 0, err
 	}
 
+	writable := []string{dir}
+	if wantLibvirtGuest(list) {
+		writable = append(writable, testkit.LibvirtCacheDir(vmTier))
+	}
 	report := newReport(list, o.verbose, to.out)
 	_, err = vmtest.Run(ctx, vmtest.Options{
 		Command:  []string{"sh", "-c", o.script(list, report.mark, cover)},
-		Writable: []string{dir},
+		Writable: writable,
 		Stdout:   report, Stderr: to.err,
 		Limit: time.Duration(len(list)) * (o.timeout + killAfter + time.Minute),
 	})
@@ -118,10 +122,20 @@ func prepare(ctx context.Context, list []suite, to stdio) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(list, func(s suite) bool { return s.libvirtGuest }) {
-		return saveLibvirtGuest(to)
+	if !wantLibvirtGuest(list) {
+		return nil
 	}
-	return nil
+	if err := os.MkdirAll(testkit.LibvirtCacheDir(vmTier), 0o700); err != nil {
+		return err
+	}
+	return saveLibvirtGuest(to)
+}
+
+// vmTier is what testkit.TierEnv is in the VM.
+const vmTier = "vm"
+
+func wantLibvirtGuest(list []suite) bool {
+	return slices.ContainsFunc(list, func(s suite) bool { return s.libvirtGuest })
 }
 
 // saveGuest sees to it that the guest is there that testkit.RestoreGuest
