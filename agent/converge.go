@@ -123,6 +123,9 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	}
 	if r.byName() { // libvirtd opens vhost-net by itself, where the host has it
 		r.VHost, r.VHostReason = a.o.Devices.VHost()
+		if r.VHost && place.NoVHost != "" {
+			r.VHost, r.VHostReason = false, place.NoVHost
+		}
 	}
 	r.Halted, r.Persistent = halts(vm), vm.Persistent
 	r.Handed, r.Instance, r.Via = dev.Ifindex, vm.Instance, vm.Via

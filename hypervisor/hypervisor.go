@@ -59,6 +59,10 @@ type Place struct {
 	Bus     string
 	Addr    string
 	Already bool // Plug found it plugged and opened nothing
+
+	// NoVHost says why libvirt, where it opened the device by its name, opens no
+	// vhost-net with it; "": it does, where the host has it.
+	NoVHost string
 }
 
 // RxFilter is what a guest's driver asked its NIC to receive (QMP

@@ -86,7 +86,9 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 		return Place{}, err
 	}
 	if i, ok := d.byTarget(nic.Ifname); ok {
-		return Place{Addr: i.Addr, Already: true}, l.remember(ctx, d, nic)
+		place := d.placeOf(i)
+		place.Already = true
+		return place, l.remember(ctx, d, nic)
 	}
 	if err := l.attach(ctx, d, nic); err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
@@ -94,7 +96,21 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if err := l.remember(ctx, d, nic); err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, err)
 	}
-	return Place{Addr: nic.Addr}, nil
+	return d.placeOf(domxml.Interface{Addr: nic.Addr}), nil
+}
+
+// placeOf is where libvirt has plugged an interface. It opens vhost-net unless the
+// domain is not of type kvm or its interface wants none (qemu/qemu_interface.c,
+// qemuInterfaceOpenVhostNet).
+func (d *lvDomain) placeOf(i domxml.Interface) Place {
+	place := Place{Addr: i.Addr}
+	switch {
+	case d.xml.Type != "kvm":
+		place.NoVHost = "libvirt opens it for a domain of type kvm only, and this one is of type " + vmnetd.Printable(d.xml.Type)
+	case i.Driver == "qemu":
+		place.NoVHost = "the domain has <driver name='qemu'> for this NIC"
+	}
+	return place
 }
 
 func (l *Libvirt) attach(ctx context.Context, d lvDomain, nic NIC) error {

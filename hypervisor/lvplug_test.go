@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
@@ -21,7 +22,7 @@ func TestLibvirtPlugsAndUnplugsByName(t *testing.T) {
 			nic := b.device(fmt.Sprintf("net%d", queues), queues)
 			begin := time.Now()
 			place, err := b.l.Plug(t.Context(), vm, nic)
-			if err != nil || place.Already {
+			if err != nil || place.Already || !strings.Contains(place.NoVHost, "type qemu") {
 				t.Fatalf("Plug: %+v, %v", place, err)
 			}
 			t.Logf("Plug took %v", time.Since(begin))
@@ -32,7 +33,7 @@ func TestLibvirtPlugsAndUnplugsByName(t *testing.T) {
 				t.Errorf("QEMU has %s", text)
 			}
 			again, err := b.l.Plug(t.Context(), vm, nic)
-			if err != nil || !again.Already {
+			if err != nil || !again.Already || again.NoVHost != place.NoVHost {
 				t.Errorf("once more: %+v, %v", again, err)
 			}
 			if at, ok, err := b.l.Plugged(t.Context(), vm, nic); err != nil || !ok || at.Addr == "" {
@@ -222,6 +223,20 @@ func TestLibvirtSetsTheLink(t *testing.T) {
 		}
 		if says := b.Virsh("domif-getlink", "vm1", nic.Ifname); strings.Contains(says, "down") == up {
 			t.Errorf("to %v: %s", up, says)
+		}
+	}
+}
+
+func TestLibvirtOpensVhostNetForSomeDomainsOnly(t *testing.T) {
+	for _, c := range []struct{ domain, driver, why string }{
+		{"kvm", "", ""},
+		{"kvm", "vhost", ""},
+		{"kvm", "qemu", "<driver name='qemu'>"},
+		{"qemu", "", "type qemu"},
+	} {
+		d := lvDomain{xml: &domxml.Domain{Type: c.domain}}
+		if got := d.placeOf(domxml.Interface{Driver: c.driver}).NoVHost; !strings.Contains(got, c.why) || (got == "") != (c.why == "") {
+			t.Errorf("type %s, driver %q: %q", c.domain, c.driver, got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ const NS = "https://vmnetd.org/xmlns/1"
 // Domain is what is read of a domain.
 type Domain struct {
 	Name       string
+	Type       string // kvm, qemu, …
 	UUID       string
 	ID         int // of this run; 0 when it is not active
 	VCPUs      int // those that are plugged now
@@ -23,8 +24,9 @@ type Interface struct {
 	Target   string // <target dev=…>
 	Managed  bool   // managed='no' was not given
 	Model    string
-	Queues   int // <driver queues=…>, 1 when not given
-	MTU      int // bytes, 0: not given
+	Driver   string // <driver name=…>: vhost, qemu; "": libvirt chooses
+	Queues   int    // <driver queues=…>, 1 when not given
+	MTU      int    // bytes, 0: not given
 	LinkDown bool
 	Alias    string
 	Addr     string // PCI address 0000:05:00.0, "" when it has none

@@ -12,6 +12,7 @@ func interfaceOf(e *element) Interface {
 		Target:   target.attr("dev"),
 		Managed:  target.attr("managed") != "no",
 		Model:    e.kid("model").attr("type"),
+		Driver:   e.kid("driver").attr("name"),
 		Queues:   max(1, number(e.kid("driver").attr("queues"), 1)),
 		MTU:      number(e.kid("mtu").attr("size"), 0),
 		LinkDown: e.kid("link").attr("state") == "down",

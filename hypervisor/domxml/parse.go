@@ -20,7 +20,7 @@ func Parse(text string) (Domain, error) {
 }
 
 func (d *document) domain() (Domain, error) {
-	dom := Domain{Name: d.name.text, VCPUs: d.vcpus(), ID: number(d.root.attr("id"), 0)}
+	dom := Domain{Name: d.name.text, Type: d.root.attr("type"), VCPUs: d.vcpus(), ID: number(d.root.attr("id"), 0)}
 	if err := vmnetd.CheckVMName(dom.Name); err != nil {
 		return Domain{}, d.name.at.wrong(err)
 	}

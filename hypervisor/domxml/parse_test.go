@@ -89,7 +89,7 @@ func TestWhatIsOddAndNotOursIsSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Domain{Name: "a & b <&", VCPUs: 1, Interfaces: []Interface{
+	want := Domain{Name: "a & b <&", Type: "kvm", VCPUs: 1, Interfaces: []Interface{
 		{MAC: "nonsense", Managed: true, Queues: 1}, {Type: "bridge", Managed: true, Queues: 1}, {Type: "user", Managed: true, Queues: 1, Addr: "10000:05:1f.7"},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
