@@ -93,9 +93,7 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 	if err := l.attach(ctx, d, nic); err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
 	}
-	if err := l.remember(ctx, d, nic); err != nil {
-		return Place{}, l.takeBack(ctx, vm, nic, err)
-	}
+	l.rememberBeside(d, nic)
 	return d.placeOf(domxml.Interface{Addr: nic.Addr}), nil
 }
 

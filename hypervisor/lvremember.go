@@ -14,6 +14,31 @@ import (
 // saved or moved takes it along, and the hook that makes the device there reads it.
 // Without, a NIC that was attached live would come back as policy alone decides.
 
+// rememberBeside is remember while the caller goes on: it takes a tenth of an
+// attach. Who enters the domain next waits for it.
+func (l *Libvirt) rememberBeside(d lvDomain, nic NIC) {
+	done := make(chan struct{})
+	l.mu.Lock()
+	l.unsure[d.uuid] = done
+	l.mu.Unlock()
+	go func() {
+		defer l.sure(d.uuid, done)
+		if err := l.remember(context.Background(), d, nic); err != nil {
+			l.log.Warn("what a NIC was given is not in the VM's metadata: saved or moved, the VM gets what policy gives then", "vm", vmnetd.Printable(d.name), "id", nic.ID, "error", err)
+		}
+	}()
+}
+
+// sure ends a change that nobody waits for.
+func (l *Libvirt) sure(uuid lvUUID, done chan struct{}) {
+	l.mu.Lock()
+	if l.unsure[uuid] == done {
+		delete(l.unsure, uuid)
+	}
+	l.mu.Unlock()
+	close(done)
+}
+
 // remember writes down what a NIC was given, as far as that is known.
 func (l *Libvirt) remember(ctx context.Context, d lvDomain, nic NIC) error {
 	if nic.Network == "" {
