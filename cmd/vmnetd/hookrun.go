@@ -15,9 +15,10 @@ import (
 
 // How long the hook may keep libvirt, which holds the domain's lock meanwhile.
 const (
-	hookReach = 200 * time.Millisecond // until a daemon that is there has answered
-	hookStart = 10 * time.Second       // until the devices of a VM that starts are made
-	hookStop  = time.Second            // until those of one that stopped are gone; the daemon goes on by itself
+	reachStart = 3 * time.Second        // until a daemon that is there has answered: a busy host is no reason to refuse a VM its start
+	reachStop  = 200 * time.Millisecond // the daemon hears of it by itself
+	hookStart  = 10 * time.Second       // until the devices of a VM that starts are made
+	hookStop   = time.Second            // until those of one that stopped are gone; the daemon goes on by itself
 )
 
 func (a *app) hookRunCommand() *cobra.Command {
@@ -113,9 +114,14 @@ func (a *app) askForHook(ctx context.Context, h hookCall) error {
 	return c.DomainHook(ctx, h.vm, h.op, h.sub, h.xml)
 }
 
-// reachForHook finds a daemon that answers, or says so soon.
+// reachForHook finds a daemon that answers. Where none is on the bus it says so at
+// once, and where one is frozen it does after a while.
 func (a *app) reachForHook(ctx context.Context, h hookCall) (client, error) {
-	ctx, cancel := context.WithTimeout(ctx, hookReach)
+	limit := reachStop
+	if h.starts() {
+		limit = reachStart
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := a.dial(ctx)
 	if err == nil {
