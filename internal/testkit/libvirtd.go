@@ -48,7 +48,12 @@ const keeper = `set -e
 cd "$0"
 mkdir -p /run /var/lib/libvirt /etc/libvirt /var/log/libvirt /var/cache/libvirt
 mount -t proc proc /proc
-mount --bind run /run
+case $TMPDIR in /run/*) # bus and program of a hook
+	mkdir -p "run/${TMPDIR#/run/}"
+	mount --bind "$TMPDIR" "run/${TMPDIR#/run/}"
+	;;
+esac
+mount --rbind run /run
 mount --bind lib /var/lib/libvirt
 mount --bind etc /etc/libvirt
 mount --bind log /var/log/libvirt
