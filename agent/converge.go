@@ -121,11 +121,8 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	if err != nil {
 		return r, err
 	}
-	if r.byName() { // libvirtd opens vhost-net by itself, where the host has it
-		r.VHost, r.VHostReason = a.o.Devices.VHost()
-		if r.VHost && place.NoVHost != "" {
-			r.VHost, r.VHostReason = false, place.NoVHost
-		}
+	if r.byName() {
+		r.VHost, r.VHostReason = a.vhostByName(place)
 	}
 	r.Halted, r.Persistent = halts(vm), vm.Persistent
 	r.Handed, r.Instance, r.Via = dev.Ifindex, vm.Instance, vm.Via
@@ -148,6 +145,15 @@ func (a *Agent) placed(ctx context.Context, r record, vm hypervisor.VM) record {
 		r.Bus, r.Addr = place.Bus, place.Addr
 	}
 	return r
+}
+
+// vhostByName: libvirtd opens vhost-net by itself, where the host has it.
+func (a *Agent) vhostByName(place hypervisor.Place) (ok bool, reason string) {
+	ok, reason = a.o.Devices.VHost()
+	if ok && place.NoVHost != "" {
+		return false, place.NoVHost
+	}
+	return ok, reason
 }
 
 func (a *Agent) plug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM) (hypervisor.Place, error) {
