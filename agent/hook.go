@@ -46,22 +46,37 @@ func (a *Agent) prepare(ctx context.Context, dom domxml.Domain) error {
 	if err := a.stopped(ctx, dom.Name); err != nil { // what an end that nobody saw has left
 		return err
 	}
-	var made []record
-	for _, i := range dom.Ours() {
-		r, err := a.prepareOne(ctx, dom, i)
-		if err != nil {
-			for _, r := range made {
-				a.discard(ctx, r)
-			}
-			return err
+	made, err := a.prepareAll(ctx, dom)
+	if err != nil {
+		for _, r := range made {
+			a.discard(ctx, r)
 		}
-		made = append(made, r)
+		return err
 	}
 	for _, r := range made {
 		a.retries.in(startPatience, r.key(), func() { a.lookAgain(r.VM) })
 		a.changed(r)
 	}
 	return nil
+}
+
+// prepareAll makes the devices. They are only said to be prepared when all are
+// there: of a start whose hook was not answered nothing is waited for.
+func (a *Agent) prepareAll(ctx context.Context, dom domxml.Domain) (made []record, err error) {
+	for _, i := range dom.Ours() {
+		r, err := a.prepareOne(ctx, dom, i)
+		if err != nil {
+			return made, err
+		}
+		made = append(made, r)
+	}
+	for i := range made {
+		made[i].Prepared = time.Now()
+		if err := a.store.put(made[i]); err != nil {
+			return made, err
+		}
+	}
+	return made, nil
 }
 
 // startPatience is how long after the hook libvirtd may take to start a VM, or to
@@ -78,7 +93,7 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 		return record{}, err
 	}
 	r := a.fromDecision(d, req, vm)
-	r.Ifname, r.Prepared, r.Halted, r.Defined = i.Target, time.Now(), true, true
+	r.Ifname, r.Halted, r.Defined = i.Target, true, true
 	if i.MTU != 0 {
 		r.MTU = i.MTU
 	}
@@ -88,11 +103,7 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 	if err := a.write(r); err != nil {
 		return record{}, err
 	}
-	r, _, err = a.device(ctx, r)
-	if err == nil {
-		err = a.store.put(r)
-	}
-	if err != nil {
+	if r, _, err = a.device(ctx, r); err != nil {
 		a.discard(ctx, r)
 		return record{}, err
 	}
