@@ -66,6 +66,8 @@ type Agent struct {
 	declined declined
 	uplinks  map[string]vmnetd.UplinkState
 	stateErr error // what was wrong with the state file at the start
+	swept    bool  // the devices that no record names were looked for
+	early    []hypervisor.Sighting
 }
 
 // declined is a good configuration that could not be put in force.
@@ -147,9 +149,6 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 	}
 	a.startUplinks(ctx)
 	a.refreshUplinks(ctx)
-	if err := a.sweep(ctx); err != nil {
-		return fmt.Errorf("cannot look for devices of ours: %w", err)
-	}
 	begun := make(chan struct{})
 	g.Go(func() error {
 		return a.o.Hypervisor.Run(ctx, func(s hypervisor.Sighting) { a.saw(s, begun) })
@@ -159,7 +158,14 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if err := a.sweep(ctx); err != nil { // VMs are known by now, and whose a device is
+		return fmt.Errorf("cannot look for devices of ours: %w", err)
+	}
+	early := a.sweptNow()
 	a.reconcileAll(ctx)
+	for _, s := range early {
+		a.filterChanged(s)
+	}
 	close(a.ready)
 	return a.follow(ctx)
 }
@@ -171,10 +177,38 @@ func (a *Agent) saw(s hypervisor.Sighting, begun chan<- struct{}) {
 		return
 	}
 	a.o.Log.Debug("sighting", "vm", s.Name, "via", s.Via, "here", s.Here, "filter", s.Filter)
+	if a.tooEarly(s) {
+		return
+	}
 	a.lookAgain(s.Name)
+	a.filterChanged(s)
+}
+
+// filterChanged has the devices of a VM follow what its guest wants to receive.
+func (a *Agent) filterChanged(s hypervisor.Sighting) {
 	if s.Filter {
 		a.turns.do(s.Name, func(ctx context.Context) { a.followFilters(ctx, s.Name) })
 	}
+}
+
+// tooEarly puts a sighting off while the devices that no record names are looked
+// for: nobody else may take one up meanwhile.
+func (a *Agent) tooEarly(s hypervisor.Sighting) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.swept {
+		a.early = append(a.early, s)
+	}
+	return !a.swept
+}
+
+// sweptNow has sightings looked at from now on, and returns those before.
+func (a *Agent) sweptNow() []hypervisor.Sighting {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	early := a.early
+	a.swept, a.early = true, nil
+	return early
 }
 
 // loadConfig starts from what was accepted last. Where nothing ever was, the

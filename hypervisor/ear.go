@@ -71,7 +71,7 @@ func (q *QMP) listen(ctx context.Context, name, path string, told func(filter bo
 	q.ears[name] = e
 	q.mu.Unlock()
 	defer q.deafen(e)
-	told(false)
+	told(true) // what changed before is not told
 	for {
 		ev, err := e.conn.events.next(ctx)
 		if err != nil {

@@ -185,8 +185,12 @@ func (l *Libvirt) list(ctx context.Context) error {
 	there := map[lvUUID]bool{}
 	for _, dom := range doms {
 		there[dom.UUID] = true
-		if _, err := l.refresh(ctx, dom.UUID); err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
+		d, err := l.refresh(ctx, dom.UUID)
+		if err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
 			return err
+		}
+		if err == nil && d.active() {
+			l.tell.say(Sighting{Name: d.name, Via: viaLibvirt, Here: true, Filter: true}) // what changed meanwhile was not told
 		}
 	}
 	l.mu.Lock()
