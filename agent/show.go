@@ -94,6 +94,9 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 	att := r.Attachment
 	att.IPs, att.Reasons = slices.Concat([]string{}, att.IPs), slices.Concat([]string{}, att.Reasons)
 	att.Changed = false
+	if r.GuestMAC != "" {
+		att.Reasons = append(att.Reasons, "the guest took the MAC "+r.GuestMAC+", and the device has it too")
+	}
 	link, ok := a.o.Links.ByIndex(r.Ifindex)
 	if r.Ifindex == 0 || !ok || link.Name != r.Ifname {
 		att.Ifindex, link = 0, rtnl.Link{}
