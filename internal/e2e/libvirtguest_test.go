@@ -225,6 +225,13 @@ func TestGuestOfLibvirtKeepsItsNICsWhateverIsRestarted(t *testing.T) {
 		{"nothing has happened", func() {}, all},
 		{"libvirtd killed", func() { b.Kill(); b.Start() }, all},
 		{"vmnetd killed", func() { b.kill(); b.start() }, all},
+		{"vmnetd killed, and its state is lost", func() {
+			b.kill()
+			if err := os.Remove(b.path("state/state.json")); err != nil {
+				t.Fatal(err)
+			}
+			b.start()
+		}, all},
 		{"both killed", func() { b.kill(); b.Kill(); b.start(); b.Start() }, all},
 		{"suspend and resume", func() { b.Virsh("suspend", "vm1"); b.settled("vm1", "down", 2); b.Virsh("resume", "vm1") }, suspends},
 		{"save and restore", func() { b.Virsh("save", "vm1", file); b.nothing(); b.Virsh("restore", file) }, all},
@@ -256,7 +263,7 @@ func TestGuestOfLibvirtKeepsItsNICsWhateverIsRestarted(t *testing.T) {
 			g.up(now["data"].MAC, 2)
 		}
 		for id, att := range now {
-			if was := before[id]; att.MAC != was.MAC || att.Ifname != was.Ifname || att.Queues != was.Queues || att.Mode != was.Mode {
+			if was := before[id]; att.Via != "libvirt" || att.MAC != was.MAC || att.Ifname != was.Ifname || att.Queues != was.Queues || att.Mode != was.Mode {
 				t.Errorf("%s: %+v was %+v", c.what, att, was)
 			}
 			if was := before[id]; att.Ifindex != was.Ifindex {

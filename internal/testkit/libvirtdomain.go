@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd/internal/bootimage"
@@ -15,6 +16,7 @@ type LibvirtGuestOptions struct {
 	VCPUs      int      // 1 when 0
 	RootPorts  int      // PCIe ports with nothing in them, 2 when 0
 	Interfaces []string // each the XML of an <interface>
+	Disks      []string // each the XML of a <disk> on no bus of virtio's
 	Metadata   string   // XML inside <metadata>
 	Persistent bool     // defined and started, not only created
 	Paused     bool     // its CPUs stand still until virsh resume
@@ -43,7 +45,7 @@ func (o LibvirtGuestOptions) XML(dir string, image GuestImage) string {
 	o.writePorts(line)
 	line("<serial type='file'><source path='%s'/></serial>", xmlText(consoleFile(dir, o.Name)))
 	line("<channel type='unix'><source mode='bind' path='%s'/><target type='virtio' name='vmnetd-guest'/></channel>", xmlText(channelFile(dir, o.Name)))
-	line("%s", strings.Join(o.Interfaces, "\n"))
+	line("%s", strings.Join(slices.Concat(o.Disks, o.Interfaces), "\n"))
 	line("</devices>")
 	if len(o.QEMUArgs) > 0 {
 		line("<qemu:commandline>")
