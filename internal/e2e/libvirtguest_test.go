@@ -160,7 +160,7 @@ func (b *libvirtBed) qemuPID(vm string) int {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range lines {
 		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), "guest="+vm+",") && strings.Contains(string(line), b.Libvirtd.Dir) {
+		if err == nil && strings.Contains(string(line), "guest="+vm+",") && strings.Contains(string(line), b.Dir) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			return pid
 		}

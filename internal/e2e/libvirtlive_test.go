@@ -48,9 +48,9 @@ func TestBootedGuestOfLibvirt(t *testing.T) {
 	} {
 		began := time.Now()
 		ok := t.Run(sub.name, func(t *testing.T) {
-			outer := b.bed.t
-			b.bed.t = t
-			defer func() { b.bed.t = outer }()
+			outer := b.t
+			b.t = t
+			defer func() { b.t = outer }()
 			sub.run(g)
 			b.nothing()
 		})
