@@ -225,7 +225,7 @@ func otherMACAllowed(g *inmate) {
 		if list := b.list(g.Name); len(list) != 1 || list[0].Phase != vmnetd.Attached || list[0].MAC != att.MAC || list[0].Problem != att.Problem {
 			b.t.Errorf("list says %+v", list)
 		}
-		if shown := b.must(0, "show", g.Name).out; strings.Contains(shown, guestsOwnMAC) != (mac == guestsOwnMAC) {
+		if shown := b.must(0, "show", g.Name+"/"+att.ID).out; strings.Contains(shown, guestsOwnMAC) != (mac == guestsOwnMAC) {
 			b.t.Errorf("the guest has %s, and show says %s", mac, shown)
 		}
 	}
