@@ -8,6 +8,7 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -31,6 +32,9 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 	r.Request = vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Queues}
 	if err == nil {
 		r = a.adoptPlace(ctx, r, vm)
+	}
+	if d, err := a.decide(ctx, r.Request, vm); err == nil {
+		r.Change = d.MACChange == policy.ChangeAllow
 	}
 	if r.byFD() && len(pids) > 0 {
 		if owner, err := a.ownerOf(pids[0]); err == nil { // it may have ended since

@@ -2,8 +2,12 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+	"github.com/vmnetd/vmnetd/policy"
 )
 
 // DomainXML implements API.
@@ -22,5 +26,23 @@ func (a *Agent) DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (
 	if err != nil {
 		return "", err
 	}
-	return a.fromDecision(d, req, vm).element().XML(), nil
+	e := a.fromDecision(d, req, vm).element()
+	if a.isUnasked(ctx, d, req, vm, taken) {
+		return e.XML(), nil
+	}
+	return e.XML() + forMetadata(e.NIC), nil
+}
+
+// isUnasked says that policy gives the NIC the same network and mode when nothing
+// asks for them.
+func (a *Agent) isUnasked(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM, taken []string) bool {
+	plain, err := a.decide(ctx, vmnetd.Request{VM: req.VM, ID: d.ID, MAC: d.MAC, Queues: d.Queues}, vm, taken...)
+	return err == nil && plain.Network == d.Network && plain.Mode == d.Mode
+}
+
+// forMetadata is a comment after the element: two elements would be no document,
+// which virsh attach-device wants.
+func forMetadata(nic domxml.NIC) string {
+	text := strings.ReplaceAll(domxml.MetadataText([]domxml.NIC{nic}), "--", "-&#45;") // a comment has no "--"
+	return "\n<!-- and, since policy would choose otherwise, inside the domain's <metadata>:\n" + text + "\n-->"
 }

@@ -311,3 +311,16 @@ func TestKeptAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestXMLSaysWhatPolicyWouldNotGiveUnasked(t *testing.T) {
+	h := domains(t)
+	for mode, asks := range map[vmnetd.Mode]bool{"": false, vmnetd.Bridge: false, vmnetd.Private: true} {
+		text, err := h.agent.DomainXML(t.Context(), Caller{}, vmnetd.Request{VM: "vm1", Mode: mode})
+		if err != nil || strings.Contains(text, "private") != asks || strings.Contains(text, domxml.NS) != asks {
+			t.Errorf("mode %q: %s, %v", mode, text, err)
+		}
+		if _, err := domxml.Parse("<domain><name>vm1</name><devices>" + text + "</devices></domain>"); err != nil {
+			t.Errorf("mode %q: %s: %v", mode, text, err)
+		}
+	}
+}

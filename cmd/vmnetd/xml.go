@@ -17,7 +17,9 @@ func (a *app) xmlCommand() *cobra.Command {
 		Long: `Prints the element that gives a VM of libvirt the NIC that the policy grants,
 for whoever writes its definition (virsh edit, Terraform). The VM need not exist
 yet. Nothing is changed: the device is made when the VM starts, by the hook
-(vmnetd hook install), and the rules decide once more then.`,
+(vmnetd hook install), and the rules decide once more then. What has to be asked
+for, another network than the rules' first for one, stands in a comment after
+it: it goes into the domain's <metadata>.`,
 		Example: `  vmnetd xml vm1 --network lan
   vmnetd xml vm1 > nic.xml && virsh attach-device vm1 nic.xml --config`,
 		Args:              takes([]string{"the name of a VM"}),

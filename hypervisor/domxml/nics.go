@@ -18,6 +18,12 @@ func Metadata(nics []NIC, labels map[string]string) string {
 	return nicsXML{nics: nics, labels: labels}.String()
 }
 
+// MetadataText is Metadata with its namespace, to be put inside a domain's
+// <metadata> by hand.
+func MetadataText(nics []NIC) string {
+	return nicsXML{nics: nics, prefix: "vmnetd", lead: "\n"}.String()
+}
+
 // WithNIC is the NICs with n in the place of the one of its MAC, and without
 // another one of its id. What Import kept of the one of its MAC stays.
 func (d Domain) WithNIC(n NIC) []NIC { return withNIC(d.NICs, n) }
