@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -87,9 +88,14 @@ func (l *Libvirt) lost(err error) {
 	was := l.why
 	l.why = err
 	l.mu.Unlock()
-	if was == nil || was.Error() != err.Error() {
-		l.log.Warn("libvirtd is not asked", "error", err)
+	if was != nil && was.Error() == err.Error() {
+		return
 	}
+	level := slog.LevelWarn
+	if absent(err) { // a host may have no libvirt
+		level = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), level, "libvirtd is not asked", "error", err)
 }
 
 // follow is one connection from its first subscription to its end; nil when it

@@ -33,7 +33,7 @@ networks:
   - {name: lan, uplinks: [wan], modes: [bridge]}
 rules:
   - {vm: "*", networks: [lan]}
-hypervisors: {qmp: {sockets: ["%s/{vm}.sock"]}}
+hypervisors: {libvirt: {uri: none}, qmp: {sockets: ["%s/{vm}.sock"]}}
 `
 
 // often is how often the peer pings each guest, noticed how long a guest may be

@@ -63,7 +63,7 @@ rules:
   - {vm: "evil*", deny: "INC-4711"}
   - {vm: "*", networks: [lan]}
   - {vm: "*", networks: [whole], modes: [passthru]}
-hypervisors: {qmp: {sockets: ["DIR/qmp/{vm}.sock"]}}
+hypervisors: {libvirt: {uri: none}, qmp: {sockets: ["DIR/qmp/{vm}.sock"]}}
 `
 
 func newBed(t testing.TB, config string) *bed {

@@ -24,7 +24,7 @@ networks:
 rules:
   - {vm: "*", networks: [lan]}
   - {vm: "*", networks: [whole0, whole1], modes: [passthru]}
-hypervisors: {qmp: {sockets: ["DIR/qmp/{vm}.sock"]}}
+hypervisors: {libvirt: {uri: none}, qmp: {sockets: ["DIR/qmp/{vm}.sock"]}}
 `
 
 // Addresses of everybody on the wire; 99 is the outside, 98 the host on u0.

@@ -22,7 +22,7 @@ networks:
   - {name: lan, uplinks: [u0], modes: [bridge]}
 rules:
   - {vm: "*", networks: [lan]}
-hypervisors: {qmp: {sockets: ["DIR/qmp/{vm}.sock"], events: ["DIR/events/{vm}.sock"]}}
+hypervisors: {libvirt: {uri: none}, qmp: {sockets: ["DIR/qmp/{vm}.sock"], events: ["DIR/events/{vm}.sock"]}}
 `
 
 // plainBed is two hosts without libvirt on one switch, and a guest that its peer
