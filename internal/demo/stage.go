@@ -24,6 +24,7 @@ rules:
   - {vm: "quarantine-*", deny: "INC-4711"}
   - {vm: "*", networks: [lan]}
 hypervisors:
+  libvirt: {uri: none}
   qmp:
     sockets: ["%s/{vm}.sock"]
 `
