@@ -96,7 +96,7 @@ func (h *Host) changeGroups(link rtnl.Link, groups []net.HardwareAddr) error {
 		if err != nil {
 			return err
 		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0) // any will do; the service may make no AF_INET ones
 		if err != nil {
 			return err
 		}
