@@ -326,7 +326,13 @@ func (a *Agent) markStale(ctx context.Context, k key) {
 	req.ID = r.ID
 	was := r.Stale
 	r.Stale = ""
-	switch d, err := a.decide(ctx, req, hypervisor.VM{Name: r.VM, UUID: r.UUID, VCPUs: r.Queues}); {
+	vm := hypervisor.VM{Name: r.VM, UUID: r.UUID, VCPUs: r.Queues}
+	if now, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via); err == nil {
+		vm.Labels = now.Labels
+	} else if errors.Is(err, errOvertaken) {
+		return
+	}
+	switch d, err := a.decide(ctx, req, vm); {
 	case err != nil:
 		r.Stale = "pending: next start: " + err.Error()
 	case differs(d, r):

@@ -315,7 +315,11 @@ func (a *Agent) void(ctx context.Context, r record, cause error) error {
 	r.Phase = vmnetd.Detaching
 	r.Problem = "undoing an attach that failed: " + cause.Error()
 	a.store.note(r)
-	if err := a.teardown(ctx, r); err != nil {
+	err := a.teardown(ctx, r)
+	if errors.Is(err, errOvertaken) {
+		return cause
+	}
+	if err != nil {
 		a.o.Log.Error("undo of a failed attach, to be tried again", "vm", r.VM, "id", r.ID, "err", err)
 		if err := a.store.put(r); err != nil { // a start in between must not complete it
 			a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)

@@ -109,7 +109,10 @@ func (a *Agent) saveMAC(r record, state uplink.State) (record, error) {
 // backend, and a tap fd whose device has gone never works again.
 func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hypervisor.VM) (record, error) {
 	if r.Handed != 0 && r.Handed != dev.Ifindex {
-		r = a.placed(ctx, r, vm)
+		var err error
+		if r, err = a.placed(ctx, r, vm); err != nil {
+			return r, err
+		}
 		if err := a.unplugOld(ctx, r, vm); err != nil {
 			return r, err
 		}
@@ -136,15 +139,15 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 
 // placed is a record that knows where its NIC is: libvirt chooses a place and has
 // to be asked.
-func (a *Agent) placed(ctx context.Context, r record, vm hypervisor.VM) record {
+func (a *Agent) placed(ctx context.Context, r record, vm hypervisor.VM) (record, error) {
 	if r.Addr != "" {
-		return r
+		return r, nil
 	}
 	place, ok, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic())
 	if err == nil && ok {
 		r.Bus, r.Addr = place.Bus, place.Addr
 	}
-	return r
+	return r, err
 }
 
 // vhostByName: libvirtd opens vhost-net by itself, where the host has it.

@@ -14,7 +14,10 @@ import (
 // DomainHook implements API. It enters before whatever waits in the VM's line,
 // and asks libvirt nothing: libvirtd answers nothing about a VM while the VM's
 // hook runs.
-func (a *Agent) DomainHook(ctx context.Context, _ Caller, vm, op, sub, xml string) error {
+func (a *Agent) DomainHook(ctx context.Context, who Caller, vm, op, sub, xml string) error {
+	if who.UID != 0 { // whoever may say what a domain's XML is, may have any NIC
+		return vmnetd.Errorf(vmnetd.ErrDenied, "only root speaks for libvirt's hook").WithNext("vmnetd attach " + vm)
+	}
 	if err := vmnetd.CheckVMName(vm); err != nil {
 		return err
 	}
@@ -27,15 +30,16 @@ func (a *Agent) DomainHook(ctx context.Context, _ Caller, vm, op, sub, xml strin
 		if dom.Name != vm {
 			return vmnetd.Errorf(vmnetd.ErrInvalid, "the hook was called for VM %s with the XML of %s", vmnetd.Printable(vm), vmnetd.Printable(dom.Name))
 		}
-		return a.inHook(vm, func() error { return a.prepare(context.WithoutCancel(ctx), dom) })
+		return a.inHook(vm, func() (bool, error) { return true, a.prepare(context.WithoutCancel(ctx), dom) })
 	case "stopped/end", "release/end":
-		return a.inHook(vm, func() error { return a.stopped(context.WithoutCancel(ctx), vm) })
+		return a.inHook(vm, func() (bool, error) { return a.stopped(context.WithoutCancel(ctx), vm) })
 	}
 	return nil
 }
 
-func (a *Agent) inHook(vm string, job func() error) (err error) {
-	if !a.turns.hook(vm, func(context.Context) { err = job() }) {
+// inHook runs a hook's job, which says whether it changed the VM's records.
+func (a *Agent) inHook(vm string, job func() (changed bool, err error)) (err error) {
+	if !a.turns.hook(vm, func() (changed bool) { changed, err = job(); return changed }) {
 		return vmnetd.Errorf(vmnetd.ErrFailed, "vmnetd is stopping").WithNext("try again when it has started")
 	}
 	return err
@@ -43,7 +47,7 @@ func (a *Agent) inHook(vm string, job func() error) (err error) {
 
 // prepare makes the devices that a domain about to start names, or none.
 func (a *Agent) prepare(ctx context.Context, dom domxml.Domain) error {
-	if err := a.stopped(ctx, dom.Name); err != nil { // what an end that nobody saw has left
+	if _, err := a.stopped(ctx, dom.Name); err != nil { // what an end that nobody saw has left
 		return err
 	}
 	made, err := a.prepareAll(ctx, dom)
@@ -94,6 +98,10 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 	}
 	r := a.fromDecision(d, req, vm)
 	r.Ifname, r.Halted, r.Defined = i.Target, true, true
+	if i.MTU > d.MTU && d.MTU != 0 {
+		return record{}, vmnetd.Errorf(vmnetd.ErrDenied, "%s asks for MTU %d, and network %s gives it %d", r.FullName(), i.MTU, r.Network, d.MTU).
+			WithNext("write at most that in <mtu size=…>, or leave it out")
+	}
 	if i.MTU != 0 {
 		r.MTU = i.MTU
 	}
@@ -112,6 +120,10 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 
 // usedBy refuses a device's name that another attachment has.
 func (a *Agent) usedBy(r record) error {
+	if same, ok := a.store.get(r.key()); ok && same.decided() && same.Via != viaLibvirt {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is there already, by %s: two VMs have one name", r.FullName(), same.Via).
+			WithNext("rename one of them, or vmnetd detach " + r.VM + " --id " + r.ID)
+	}
 	for _, other := range a.store.of("") {
 		if other.Ifname == r.Ifname && other.key() != r.key() {
 			return vmnetd.Errorf(vmnetd.ErrBusy, "the device %s of %s is %s's", r.Ifname, r.FullName(), other.FullName()).
@@ -123,17 +135,27 @@ func (a *Agent) usedBy(r record) error {
 
 // stopped removes what stands of a VM that does not run: libvirt says so, so
 // nobody has to be asked.
-func (a *Agent) stopped(ctx context.Context, vm string) error {
+func (a *Agent) stopped(ctx context.Context, vm string) (changed bool, err error) {
 	for _, r := range a.store.of(vm) {
 		if r.Via != viaLibvirt || !r.decided() {
 			continue
 		}
-		if pids := a.holders(ctx, r); len(pids) > 0 && pids[0] != unknownPID {
-			return vmnetd.Errorf(vmnetd.ErrBusy, "process %d holds the queues of %s: VM %s has not ended", pids[0], r.FullName(), vmnetd.Printable(vm))
+		if err := a.heldOn(ctx, r); err != nil {
+			return changed, err
 		}
 		a.discard(ctx, r)
+		changed = true
 	}
-	return nil
+	return changed, nil
+}
+
+// heldOn says that a VM that is said to have ended has not.
+func (a *Agent) heldOn(ctx context.Context, r record) error {
+	pids := a.holders(ctx, r)
+	if len(pids) == 0 || pids[0] == unknownPID {
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "process %d holds the queues of %s: VM %s has not ended", pids[0], r.FullName(), vmnetd.Printable(r.VM))
 }
 
 // discard removes a record's device and the record.
@@ -157,7 +179,7 @@ func (a *Agent) discard(ctx context.Context, r record) {
 // its way: until libvirtd can have given up, that it does not run says nothing.
 func (a *Agent) find(ctx context.Context, r record) (hypervisor.VM, error) {
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
-	if err == nil || r.Prepared.IsZero() {
+	if err == nil || r.Prepared.IsZero() || errors.Is(err, errOvertaken) {
 		return vm, err
 	}
 	if left := time.Until(r.Prepared.Add(startPatience)); left > 0 {
@@ -197,10 +219,13 @@ func (a *Agent) isDefined(ctx context.Context, r record, vm hypervisor.VM) (bool
 }
 
 // takenOut says that somebody else has detached a NIC, by virsh for one.
-func (a *Agent) takenOut(ctx context.Context, r record, vm hypervisor.VM) bool {
+func (a *Agent) takenOut(ctx context.Context, r record, vm hypervisor.VM) (bool, error) {
 	if !r.byName() || r.Phase != vmnetd.Attached || vm.Ifnames == nil || slices.Contains(vm.Ifnames, r.Ifname) {
-		return false
+		return false, nil
 	}
 	_, plugged, err := a.o.Hypervisor.Plugged(ctx, vm, r.nic())
-	return err == nil && !plugged
+	if errors.Is(err, errOvertaken) {
+		return false, err
+	}
+	return err == nil && !plugged, nil // what is not known now is told again
 }

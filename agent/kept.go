@@ -29,7 +29,10 @@ func (a *Agent) keep(ctx context.Context, r record, vm hypervisor.VM) (record, e
 	if !r.Request.Config || r.Defined {
 		return r, nil
 	}
-	r = a.placed(ctx, r, vm) // the same at the next start
+	r, err := a.placed(ctx, r, vm) // the same at the next start
+	if err != nil {
+		return r, err
+	}
 	if _, err := a.define(ctx, r); err != nil {
 		return r, err
 	}

@@ -324,3 +324,47 @@ func TestXMLSaysWhatPolicyWouldNotGiveUnasked(t *testing.T) {
 		}
 	}
 }
+
+// TestHookDuringALookHasTheLastWord: what the look knew of the VM's NICs is old.
+func TestHookDuringALookHasTheLastWord(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	var xml string
+	err := h.w.StartDomain("vm1", true, func(vm, op, sub, text string) error {
+		xml = text
+		return h.hook(vm, op, sub, text)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+	hooks := make(chan error, 1)
+	h.w.At("Plugged", 1, func() error {
+		hooks <- errors.Join(h.hook("vm1", "stopped", "end", ""), h.hook("vm1", "prepare", "begin", xml))
+		return nil
+	})
+	h.w.TakeOut("vm1", "net0")
+	if err := <-hooks; err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	h.agent.turns.do("vm1", func(context.Context) { close(done) })
+	<-done
+	if r, ok := h.agent.store.get(key{"vm1", "net0"}); !ok || r.Prepared.IsZero() || r.Phase != vmnetd.Pending || len(h.w.DeviceNames()) != 1 {
+		t.Errorf("%+v, devices %v", r, h.w.DeviceNames())
+	}
+}
+
+func TestOneNameOfTwoVMsIsRefused(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	h.w.StartVM("vm1")
+	attach(t, h.agent, vmnetd.Request{VM: "vm1", ID: "net0"})
+	if err := h.w.StartDomain("vm1", true, h.hook); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "two VMs") {
+		t.Errorf("start: %v", err)
+	}
+	if err := h.works("vm1", "net0"); err != nil {
+		t.Error(err)
+	}
+	if err := h.agent.DomainHook(t.Context(), Caller{UID: 1000}, "vm1", "release", "end", ""); !errors.Is(err, vmnetd.ErrDenied) {
+		t.Errorf("a hook that is not root's: %v", err)
+	}
+}

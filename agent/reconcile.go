@@ -110,12 +110,16 @@ func (a *Agent) look(ctx context.Context, r record) {
 
 // lookIn brings a record of a VM that runs on its way.
 func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
-	r, err := a.followCPUs(ctx, r, vm)
+	out, err := a.takenOut(ctx, r, vm)
+	if err == nil {
+		r, err = a.followCPUs(ctx, r, vm)
+	}
 	waits := a.awaitCPUs(r, vm)
 	switch {
 	case !r.Prepared.IsZero():
 		a.startSeen(ctx, r, vm)
-	case a.takenOut(ctx, r, vm):
+	case errors.Is(err, errOvertaken):
+	case out:
 		a.ended(ctx, r, "it was taken out of the VM, not by vmnetd")
 	case err != nil || r.Phase != vmnetd.Attached || !a.sound(ctx, r):
 		_, _ = a.repair(ctx, a.lost(ctx, r), vm) // noted in the record
@@ -176,6 +180,10 @@ func (a *Agent) finishDetach(ctx context.Context, r record) {
 // enough.
 func (a *Agent) vmGone(ctx context.Context, r record) {
 	if r.Via == viaLibvirt {
+		if err := a.heldOn(ctx, r); err != nil { // another libvirtd, or one that lost its state
+			a.stuck(r, err)
+			return
+		}
 		a.ended(ctx, r, "the VM has ended")
 		return
 	}

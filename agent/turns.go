@@ -24,7 +24,7 @@ type turns struct {
 // turn is one VM's.
 type turn struct {
 	records sync.Mutex // held by the job while it does not call the hypervisor, and by a hook
-	hooks   int        // how many there were; guarded by records
+	hooks   int        // how many changed something; guarded by records
 
 	// Guarded by turns.mu.
 	waiting []func(context.Context)
@@ -117,7 +117,7 @@ func (t *turns) run(vm string, own *turn) {
 // hook runs a job as soon as the VM's records are in nobody's hand, before all
 // jobs in line; whoever is in a call to the hypervisor then finds himself
 // overtaken. It says whether the job was run.
-func (t *turns) hook(vm string, job func(context.Context)) bool {
+func (t *turns) hook(vm string, job func() (changed bool)) bool {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
@@ -128,8 +128,9 @@ func (t *turns) hook(vm string, job func(context.Context)) bool {
 	t.mu.Unlock()
 	defer t.wg.Done()
 	own.records.Lock()
-	own.hooks++
-	job(t.ctx)
+	if job() {
+		own.hooks++
+	}
 	own.records.Unlock()
 	t.mu.Lock()
 	t.leave(vm, own)
