@@ -225,6 +225,10 @@ func (l *Libvirt) forgetAll() {
 	l.listed, l.why = false, nil
 }
 
+// lvAskAgain is how long after a question about a domain that was not answered it
+// is asked again: somebody's hook may hold it.
+const lvAskAgain = time.Second
+
 // work refreshes the domains that events named, one after the other.
 func (l *Libvirt) work(ctx context.Context, queue *lvQueue) {
 	for {
@@ -234,6 +238,7 @@ func (l *Libvirt) work(ctx context.Context, queue *lvQueue) {
 		}
 		if _, err := l.refresh(ctx, uuid); err != nil && !errors.Is(err, vmnetd.ErrNotFound) && ctx.Err() == nil {
 			l.log.Warn("libvirt does not tell about a VM", "uuid", uuidText(uuid), "error", err)
+			time.AfterFunc(lvAskAgain, func() { queue.add(uuid) }) // no event tells when it would
 		}
 	}
 }

@@ -29,6 +29,9 @@ type lvSession struct {
 	pid     int // of who listens: libvirtd, or systemd on its behalf
 	version uint64
 	calls   sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
 }
 
 // lvDialer hands go-libvirt the connection that is there.
@@ -144,10 +147,16 @@ func (s *lvSession) do(ctx context.Context, f func(*libvirt.Libvirt) error) erro
 		return err
 	}
 	result, done := make(chan error, 1), make(chan struct{})
+	s.mu.Lock()
+	if s.closed { // nobody would wait for it
+		s.mu.Unlock()
+		return net.ErrClosed
+	}
 	s.calls.Go(func() {
 		defer close(done)
 		result <- f(s.lv)
 	})
+	s.mu.Unlock()
 	select {
 	case err := <-result:
 		return err
@@ -158,6 +167,9 @@ func (s *lvSession) do(ctx context.Context, f func(*libvirt.Libvirt) error) erro
 
 // close ends the connection and everything that waits for an answer on it.
 func (s *lvSession) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	_ = s.conn.Close()
 	s.calls.Wait()
 }
