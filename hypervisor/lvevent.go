@@ -28,7 +28,7 @@ var (
 		libvirt.DomainEventIDLifecycle, libvirt.DomainEventIDDeviceRemoved, libvirt.DomainEventIDDeviceAdded,
 		libvirt.DomainEventIDDeviceRemovalFailed, libvirt.DomainEventIDMetadataChange,
 	}
-	lvMonitorEvents = []string{"RESUME", "STOP", "NIC_RX_FILTER_CHANGED"}
+	lvMonitorEvents = []string{"RESUME", "STOP", "NIC_RX_FILTER_CHANGED", "RESET"}
 )
 
 // lvEvent is one event of a domain.

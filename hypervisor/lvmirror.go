@@ -98,7 +98,7 @@ func lvTakeMonitor(d *lvDomain, name string) (filter bool) {
 		d.goes()
 	case "STOP":
 		d.halts(libvirt.DomainPaused)
-	case "NIC_RX_FILTER_CHANGED":
+	case "NIC_RX_FILTER_CHANGED", "RESET": // a reboot puts the NIC back to its own MAC (hw/net/virtio-net.c, virtio_net_reset)
 		return true
 	}
 	return false
