@@ -194,7 +194,7 @@ func asking(def Definition, before string, n domxml.NIC) []domxml.NIC {
 func (l *Libvirt) swap(ctx context.Context, d lvDomain, def Definition, target, with string) error {
 	what := "change the definition of VM " + vmnetd.Printable(d.name)
 	if target != "" {
-		text, err := interfaceSpan(def.XML, target)
+		text, err := domxml.InterfaceText(def.XML, target)
 		if err != nil {
 			return err
 		}
@@ -222,7 +222,7 @@ func (l *Libvirt) attachKept(ctx context.Context, d lvDomain, text string) error
 }
 
 func (l *Libvirt) putBack(ctx context.Context, d lvDomain, def Definition, target string) error {
-	text, err := interfaceSpan(def.XML, target)
+	text, err := domxml.InterfaceText(def.XML, target)
 	if err != nil {
 		return err
 	}

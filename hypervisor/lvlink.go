@@ -6,6 +6,7 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
 // SetLink has the guest see the link of a NIC up or down. vmnetd.ErrNotFound:
@@ -32,7 +33,7 @@ func (l *Libvirt) setLink(ctx context.Context, d lvDomain, nic NIC, up bool) err
 	var text string
 	err := l.query(ctx, func(lv *libvirt.Libvirt) (err error) { text, err = lv.DomainGetXMLDesc(d.ref(), 0); return err })
 	if err == nil {
-		text, err = withLink(text, nic.Ifname, up)
+		text, err = domxml.InterfaceWithLink(text, nic.Ifname, up)
 	}
 	if err != nil {
 		return lvRefused(d.name, "tell about VM "+vmnetd.Printable(d.name), err)

@@ -41,3 +41,12 @@ func number(s string) int64 {
 	}
 	return n
 }
+
+func attrOf(e xml.StartElement, name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
