@@ -60,6 +60,11 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}
+	if r.Rdev != 0 { // before a new device gets the number of the one that has gone
+		if err := a.dropDead(ctx, r); err != nil {
+			return r, tapdev.Device{}, err
+		}
+	}
 	dev, err := a.o.Devices.Ensure(ctx, spec)
 	if err != nil {
 		return r, tapdev.Device{}, err
@@ -67,6 +72,15 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	r.take(dev)
 	a.store.note(r)
 	return r, dev, a.o.FP.Hit(failpoint.ConvergeDevice)
+}
+
+// dropDead removes what a device that others deleted has left in /dev.
+func (a *Agent) dropDead(ctx context.Context, r record) error {
+	_, err := a.o.Devices.Find(ctx, r.Ifname)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return a.o.Devices.Remove(ctx, r.gone())
+	}
+	return nil // Ensure says what else is wrong
 }
 
 // uplink finds the record's uplink on this host.

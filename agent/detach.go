@@ -204,7 +204,10 @@ func (a *Agent) teardown(ctx context.Context, r record) error {
 
 // clear removes what stands of a record on the host, and forgets it last.
 func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here bool) error {
-	if here {
+	if !here {
+		dev = r.gone()
+	}
+	if here || r.Rdev != 0 {
 		if err := a.o.Devices.Remove(ctx, dev); err != nil {
 			return err
 		}

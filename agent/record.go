@@ -22,6 +22,7 @@ type record struct {
 	Request    vmnetd.Request `json:"request"`              // what was asked for
 	UUID       string         `json:"uuid,omitempty"`       // of the VM, for rules that name it
 	Instance   string         `json:"instance,omitempty"`   // the run of the VM it was made for
+	Rdev       uint64         `json:"rdev,omitempty"`       // of the device's node in /dev, which libvirt opens
 	Handed     int            `json:"handed,omitempty"`     // ifindex of the device whose queues the VM holds
 	Bus        string         `json:"bus,omitempty"`        // where it is plugged, to come back to the same place
 	Addr       string         `json:"addr,omitempty"`       //
@@ -103,9 +104,17 @@ func (r record) is(dev tapdev.Device, lower rtnl.Link) bool {
 // take copies what the kernel says of the device.
 func (r *record) take(dev tapdev.Device) {
 	r.Ifindex, r.Lower = dev.Ifindex, dev.Lower
+	if r.byName() {
+		r.Rdev = dev.Rdev
+	}
 	if r.MTU == 0 {
 		r.MTU = dev.MTU
 	}
+}
+
+// gone is the device that the record had, for what it may have left in /dev.
+func (r record) gone() tapdev.Device {
+	return tapdev.Device{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Ifindex: r.Ifindex, Rdev: r.Rdev}
 }
 
 func compareKeys(a, b key) int {

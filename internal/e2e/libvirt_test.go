@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 	"github.com/vmnetd/vmnetd/internal/testkit"
@@ -449,4 +451,45 @@ func withoutUUID(xml string) string {
 	before, rest, _ := strings.Cut(xml, "<uuid>")
 	_, after, _ := strings.Cut(rest, "</uuid>")
 	return before + after
+}
+
+// TestNodeInDevGoesWithADeviceThatOthersDelete: the kernel leaves a node that it
+// did not make, and the next device of that number would be opened by it.
+func TestNodeInDevGoesWithADeviceThatOthersDelete(t *testing.T) {
+	b := newLibvirtBed(t, libvirtConfig)
+	b.start()
+	b.define("vm1")
+	b.Virsh("start", "vm1")
+	att := b.attach("vm1", "--live")
+	node := fmt.Sprintf("/dev/tap%d", att.Ifindex)
+	var st unix.Stat_t
+	if err := unix.Stat(node, &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(node), unix.Mknod(node, unix.S_IFCHR|0o600, int(st.Rdev))); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // of this test's own making, if it is still there
+		var now unix.Stat_t
+		if unix.Stat(node, &now) == nil && now.Ino == st.Ino {
+			_ = os.Remove(node)
+		}
+	})
+	if err := unix.Stat(node, &st); err != nil {
+		t.Fatal(err)
+	}
+	b.inside(b.host, "ip", "link", "delete", att.Ifname)
+	b.eventually("plugged on another device", 20*time.Second, func() error {
+		list := b.list("vm1")
+		if len(list) != 1 || list[0].Ifindex == att.Ifindex || list[0].Phase != vmnetd.Attached || list[0].Link != "up" {
+			return fmt.Errorf("%+v", list)
+		}
+		return nil
+	})
+	var now unix.Stat_t
+	if unix.Stat(node, &now) == nil && now.Ino == st.Ino {
+		t.Errorf("%s is still there", node)
+	}
+	b.must(0, "detach", "vm1")
+	b.nothing()
 }
