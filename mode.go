@@ -16,6 +16,18 @@ const (
 	Switched Mode = "switched"
 )
 
+// Auto stands in the modes of a grant: what the uplink's facts say decides among
+// AutoModes. It is no mode that can be asked for.
+const Auto Mode = "auto"
+
+// AutoModes is what auto chooses from. The first that fits is taken, unless the
+// uplink's facts speak against it and a later one fits. Not l3, whose addresses
+// have to be routed to this host by somebody.
+var AutoModes = []Mode{Bridge, L2}
+
+// AutoOnBridge is what auto chooses on an uplink that is a bridge.
+var AutoOnBridge = []Mode{Switched, Bridge}
+
 // Kind is the kind of netdev that an attachment stands on.
 type Kind string
 
@@ -24,6 +36,9 @@ const (
 	Macvtap Kind = "macvtap"
 	Ipvtap  Kind = "ipvtap"
 	Tap     Kind = "tap"
+	Macvlan Kind = "macvlan"
+	Ipvlan  Kind = "ipvlan"
+	Veth    Kind = "veth"
 )
 
 // Family is what occupies the one rx handler of a lower device
@@ -50,14 +65,23 @@ func FamilyOf(kind string) Family { return families[kind] }
 // ModeInfo is one row of the table of modes: the only place that knows what a
 // mode means.
 type ModeInfo struct {
-	Mode       Mode
-	Kind       Kind
-	Family     Family
-	Exclusive  bool   // needs the lower device alone (drivers/net/macvlan.c)
-	GuestSends string // nft netdev hook that sees what the guest sends
-	NeedsIPs   bool   // delivers only what is addressed to a known IP
-	HostSees   bool   // the host's own stack on the uplink reaches the guest
-	Here       bool   // works in this version
+	Mode      Mode
+	Kind      Kind // of the device under a VM's NIC
+	Endpoint  Kind // of the device that a network namespace gets
+	Family    Family
+	Exclusive bool // needs the lower device alone (drivers/net/macvlan.c)
+
+	// GuestSends is the nft netdev hook on a VM's device that sees what the guest
+	// sends; EndpointSends the one on the host's side of an endpoint, "" where the
+	// only device is in the hands of the namespace's root.
+	GuestSends    string
+	EndpointSends string
+
+	NeedsIPs  bool // delivers only what is addressed to a known IP
+	SharesMAC bool // guests have the uplink's MAC, and lower devices have one mode for all (drivers/net/ipvlan)
+	Moves     bool // the device of a VM lives in vmnetd's own network namespace
+	Routed    bool // the host's routing table and output chain decide where frames go
+	HostSees  bool // the host's own stack on the uplink reaches the guest
 
 	// Neighbours is how two guests of one uplink reach each other: "direct";
 	// "reflected", if the switch sends frames back out of the port they came in
@@ -68,41 +92,39 @@ type ModeInfo struct {
 }
 
 var modes = []ModeInfo{
-	{Mode: Bridge, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "direct", Here: true},
-	{Mode: VEPA, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "reflected", Here: true},
-	{Mode: Private, Kind: Macvtap, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "unicast", Here: true},
-	{Mode: Passthru, Kind: Macvtap, Family: FamilyMacvlan, Exclusive: true, GuestSends: "egress", Neighbours: "alone", Here: true},
-	{Mode: L2, Kind: Ipvtap, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, Neighbours: "direct"},
-	{Mode: L3, Kind: Ipvtap, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, Neighbours: "direct"},
-	{Mode: Switched, Kind: Tap, Family: FamilyBridge, GuestSends: "ingress", HostSees: true, Neighbours: "direct"},
+	{Mode: Bridge, Kind: Macvtap, Endpoint: Macvlan, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "direct"},
+	{Mode: VEPA, Kind: Macvtap, Endpoint: Macvlan, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "reflected"},
+	{Mode: Private, Kind: Macvtap, Endpoint: Macvlan, Family: FamilyMacvlan, GuestSends: "egress", Neighbours: "unicast"},
+	{Mode: Passthru, Kind: Macvtap, Endpoint: Macvlan, Family: FamilyMacvlan, Exclusive: true, GuestSends: "egress", Neighbours: "alone"},
+	{Mode: L2, Kind: Ipvtap, Endpoint: Ipvlan, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, SharesMAC: true, Moves: true, Neighbours: "direct"},
+	{Mode: L3, Kind: Ipvtap, Endpoint: Ipvlan, Family: FamilyIpvlan, GuestSends: "egress", NeedsIPs: true, SharesMAC: true, Moves: true, Routed: true, Neighbours: "direct"},
+	{Mode: Switched, Kind: Tap, Endpoint: Veth, Family: FamilyBridge, GuestSends: "ingress", EndpointSends: "ingress", HostSees: true, Neighbours: "direct"},
 }
 
 var modeAliases = map[string]Mode{"passthrough": Passthru} // libvirt's word
 
 // ParseMode reads a mode as people write it. It fails with ErrInvalid for an
-// unknown mode and for one that this version cannot do.
+// unknown mode and for l3s, which no guest can use.
 func ParseMode(s string) (Mode, error) {
 	m, ok := modeAliases[s]
 	if !ok {
 		m = Mode(s)
 	}
-	info, known := m.lookup()
-	switch {
+	switch _, known := m.lookup(); {
+	case s == "l3s":
+		return "", Errorf(ErrInvalid, "mode l3s gives what arrives to this host's own stack, never to a guest (drivers/net/ipvlan/ipvlan_l3s.c)").
+			WithNext("use l3, or l2")
 	case !known:
 		return "", Errorf(ErrInvalid, "unknown mode %q", s).WithNext("modes are " + strings.Join(ModeNames(), ", "))
-	case !info.Here:
-		return "", Errorf(ErrInvalid, "mode %s: not in this version", s).WithNext("modes are " + strings.Join(ModeNames(), ", "))
 	}
 	return m, nil
 }
 
-// ModeNames lists the modes of this version in the table's order.
+// ModeNames lists the modes in the table's order.
 func ModeNames() []string {
 	var names []string
 	for _, i := range modes {
-		if i.Here {
-			names = append(names, string(i.Mode))
-		}
+		names = append(names, string(i.Mode))
 	}
 	return names
 }
@@ -120,6 +142,24 @@ func (m Mode) lookup() (ModeInfo, bool) {
 		}
 	}
 	return ModeInfo{}, false
+}
+
+// KindIn is the kind of device for whoever is reached that way: an endpoint for
+// a network namespace, a tap device for a VM.
+func (m Mode) KindIn(netns bool) Kind {
+	if netns {
+		return m.Info().Endpoint
+	}
+	return m.Info().Kind
+}
+
+// Sends is the nft netdev hook that sees what is sent by whoever has a device of
+// that kind in this mode; "" where no hook of the host's does.
+func (m Mode) Sends(kind Kind) string {
+	if kind == m.Info().Endpoint {
+		return m.Info().EndpointSends
+	}
+	return m.Info().GuestSends
 }
 
 // WithKind names kind and mode as they are printed to people: "macvtap bridge".

@@ -43,10 +43,18 @@ type Request struct {
 	Mode    Mode   `json:"mode,omitempty"`
 	MAC     string `json:"mac,omitempty"`      // aa:bb:cc:dd:ee:ff
 	Queues  int    `json:"queues,omitempty"`   // queue pairs; 0: as the policy says
-	Via     string `json:"via,omitempty"`      // "": libvirt where it knows the VM, else qmp; "libvirt"; "qmp": by the configured sockets; "qmp:SOCKET"
+	Via     string `json:"via,omitempty"`      // "": libvirt where it knows the VM, else qmp; "libvirt"; "qmp": by the configured sockets; "qmp:SOCKET"; "netns:PATH": a network namespace instead of a VM
 	Bus     string `json:"bus,omitempty"`      // QEMU bus to plug into, "" for the first free place
 	Addr    string `json:"addr,omitempty"`     // slot on Bus, "" for the first free one
 	NoVHost bool   `json:"no_vhost,omitempty"` // OpenTap: the owner has no use for vhost-net fds
+
+	// IPs are the guest's addresses: ADDRESS, or ADDRESS/LENGTH where the device's
+	// own stack uses them (netns:PATH). Name and Routes are for netns:PATH alone:
+	// the device's name in there, and routes, each "PREFIX via ADDRESS", "PREFIX"
+	// or "default via ADDRESS".
+	IPs    []string `json:"ips,omitempty"`
+	Name   string   `json:"name,omitempty"`
+	Routes []string `json:"routes,omitempty"`
 
 	// Live and Config are virsh's --live and --config: the running VM, what is
 	// kept for its next start, or both. Neither: the running VM, or, where it is
@@ -75,13 +83,57 @@ type Attachment struct {
 	Queues      int      `json:"queues"`
 	VHost       bool     `json:"vhost"`
 	VHostReason string   `json:"vhost_reason"` // why not, when VHost is false
-	Via         string   `json:"via"`          // libvirt, qmp:SOCKET, exec, fd
+	Via         string   `json:"via"`          // libvirt, qmp:SOCKET, netns:PATH, exec, fd
 	Link        string   `json:"link"`         // up, no-carrier, down
 	Phase       Phase    `json:"phase"`
 	Problem     string   `json:"problem"` // one sentence, "" when all is well
 	Rule        string   `json:"rule"`    // FILE:LINE
 	Reasons     []string `json:"reasons"`
 	Changed     bool     `json:"changed"`
+
+	Name      string   `json:"name,omitempty"`       // of the device in the namespace of netns:PATH
+	Routes    []string `json:"routes,omitempty"`     // in there
+	Learned   []string `json:"learned,omitempty"`    // those of IPs that the guest was heard to use
+	GuestSide []string `json:"guest_side,omitempty"` // l3: /32 and /128 routes that reach the guest, for the router's export
+}
+
+// Counter counts what one rule of an attachment's filter has matched.
+type Counter struct {
+	Rule    string `json:"rule"` // source MAC, ARP sender, IPv4 source, …
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Dropped bool   `json:"dropped"` // what it matches is dropped
+}
+
+// VLANRange is VLANs From to To, both included (1 to 4094).
+type VLANRange struct {
+	From int `json:"from"`
+	To   int `json:"to"`
+}
+
+// HostLinkRequest asks for a device of this host's own on a network's uplink, or
+// for its end.
+type HostLinkRequest struct {
+	Network string   `json:"network"`
+	Uplink  string   `json:"uplink,omitempty"` // one of the network's; "": as an attachment would choose
+	IPs     []string `json:"ips,omitempty"`    // ADDRESS/LENGTH
+	Remove  bool     `json:"remove,omitempty"`
+}
+
+// HostLink is a device by which this host and the guests of a network reach each
+// other.
+type HostLink struct {
+	Network string   `json:"network"`
+	Uplink  string   `json:"uplink"`
+	Ifname  string   `json:"ifname"`
+	Kind    Kind     `json:"kind"` // macvlan, ipvlan
+	Mode    Mode     `json:"mode"`
+	MAC     string   `json:"mac"`
+	VLAN    int      `json:"vlan"`
+	IPs     []string `json:"ips"`
+	Guests  []string `json:"guests"`  // addresses of guests that this host reaches by it
+	Problem string   `json:"problem"` // "" when all is well
+	Changed bool     `json:"changed"`
 }
 
 // FullName is VM/NIC, the attachment's name everywhere.

@@ -27,6 +27,10 @@ type Options struct {
 	Announcer   Announcer
 	Devices     Devices
 	Hypervisor  Hypervisor
+	Rooms       Rooms
+	Filters     Filters
+	Learner     Learner
+	HostLinks   HostLinks
 
 	StateDir string // state.json; gone at reboot, as the devices are
 	LibDir   string // events

@@ -55,6 +55,13 @@ type API interface {
 	// is the device set up.
 	Claim(ctx context.Context, token []byte, owner Owner) (set *queuefd.Set, done func(error) (vmnetd.Attachment, error), err error)
 	List(vm string) []vmnetd.Attachment
+	// Counters is what the rules of an attachment's filter have matched, in their
+	// order; empty where nothing is filtered.
+	Counters(ctx context.Context, vm, id string) ([]vmnetd.Counter, error)
+	// HostLink makes or changes this host's own link to a network, or removes it;
+	// it is kept over restarts and reboots. HostLinks are those that are kept.
+	HostLink(ctx context.Context, who Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error)
+	HostLinks() []vmnetd.HostLink
 	// DomainHook is libvirt's qemu hook: operation, sub-operation and the domain's
 	// XML. Only an error at prepare/begin stops the VM; it never asks libvirt.
 	DomainHook(ctx context.Context, who Caller, vm, op, sub, xml string) error

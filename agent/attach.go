@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -164,7 +165,7 @@ func (a *Agent) asked(req vmnetd.Request) (record, bool) {
 		return a.store.get(key{req.VM, req.ID})
 	}
 	for _, r := range a.store.of(req.VM) {
-		if unscoped(r.Request) == unscoped(req) && r.Phase != vmnetd.Detaching {
+		if reflect.DeepEqual(unscoped(r.Request), unscoped(req)) && r.Phase != vmnetd.Detaching {
 			return r, true
 		}
 	}

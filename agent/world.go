@@ -7,11 +7,15 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/announce"
+	"github.com/vmnetd/vmnetd/hostlink"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/hypervisor/domxml"
+	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/policy"
+	"github.com/vmnetd/vmnetd/room"
 	"github.com/vmnetd/vmnetd/tapdev"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -153,6 +157,9 @@ type Devices interface {
 	// Remove deletes devices; one that has gone, or whose name now belongs to
 	// another device, is fine.
 	Remove(ctx context.Context, devs ...tapdev.Device) error
+	// Move puts a device into another namespace: it keeps name and mark and is down
+	// there, and queues that are open go on working.
+	Move(ctx context.Context, dev tapdev.Device, to *netns.NS) error
 	// RestoreMAC gives a lower device its own MAC again after a passthru.
 	RestoreMAC(ctx context.Context, ifindex int, mac net.HardwareAddr) error
 	// Ours lists every device with our prefix and our alias.
@@ -167,6 +174,49 @@ type Devices interface {
 	VHost() (ok bool, reason string)
 	// Doctor checks what the devices need of the host.
 	Doctor(ctx context.Context) []vmnetd.Check
+}
+
+// Rooms reaches network namespaces (room.Rooms implements it).
+type Rooms interface {
+	// Here is the daemon's own namespace.
+	Here() room.Place
+	// Own is vmnetd's own namespace: the one that is there, or, with make, a new
+	// one; vmnetd.ErrNotFound when there is none.
+	Own(ctx context.Context, make bool) (room.Place, error)
+	// At is the namespace of a path; its caller closes the Place.
+	At(ctx context.Context, path string) (room.Place, error)
+	// Run tells of devices in vmnetd's own namespace that come, go or change, and of
+	// filters that others removed there; changed must not block.
+	Run(ctx context.Context, changed func(ifindex int)) error
+	Doctor(ctx context.Context) []vmnetd.Check
+}
+
+// Filters watches the filters of the daemon's own namespace (filter.Host
+// implements it); a Place sets them.
+type Filters interface {
+	// Filtered lists the devices that a filter of ours is for, also those that have
+	// gone.
+	Filtered(ctx context.Context) ([]string, error)
+	// Watch calls lost when somebody else removed or changed anything of ours; lost
+	// must not block.
+	Watch(ctx context.Context, lost func()) error
+	Doctor(ctx context.Context) []vmnetd.Check
+}
+
+// Learner finds out which addresses guests use (learn.Learner implements it).
+type Learner interface {
+	// Watch listens to one more guest, or anew to one of that key. It takes the
+	// descriptor over.
+	Watch(spec learn.Spec) error
+	Forget(key string)
+	Run(ctx context.Context, heard func(learn.Event)) error
+}
+
+// HostLinks makes links of this host's own (hostlink.Host implements it).
+type HostLinks interface {
+	Ensure(ctx context.Context, spec hostlink.Spec) (hostlink.Link, error)
+	Remove(ctx context.Context, network string) error
+	Ours(ctx context.Context) ([]hostlink.Link, error)
 }
 
 // Hypervisor plugs NICs into running VMs and knows what libvirt keeps of them

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +94,7 @@ func (s *Source) changeKept(vm string, change func([]vmnetd.Request) []vmnetd.Re
 		return false, err
 	}
 	nics := change(slices.Clone(was.NICs))
-	if slices.Equal(nics, was.NICs) {
+	if reflect.DeepEqual(nics, was.NICs) {
 		return false, nil
 	}
 	if len(nics) == 0 {

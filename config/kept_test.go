@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -173,7 +174,7 @@ func TestWhateverMayBeAskedForIsKeptAsItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := s.Kept()
-		if err != nil || len(got) != 1 || got[0].NICs[0] != req {
+		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0].NICs[0], req) {
 			t.Fatalf("%+v came back as %+v, %v", req, got, err)
 		}
 	})

@@ -340,3 +340,13 @@ func (f *fake) Import(_ context.Context, _ agent.Caller, vm string, o vmnetd.Imp
 	f.verbs = append(f.verbs, fmt.Sprintf("import %s %+v", vm, o))
 	return vmnetd.Import{VM: vm, Applied: o.Apply}, f.fail
 }
+
+func (f *fake) Counters(_ context.Context, vm, id string) ([]vmnetd.Counter, error) {
+	return []vmnetd.Counter{{Rule: "source MAC", Packets: 3, Bytes: 180, Dropped: true}}, f.fail
+}
+
+func (f *fake) HostLink(_ context.Context, _ agent.Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
+	return vmnetd.HostLink{Network: req.Network, IPs: req.IPs, Changed: !req.Remove}, f.fail
+}
+
+func (f *fake) HostLinks() []vmnetd.HostLink { return []vmnetd.HostLink{{Network: "lan"}} }

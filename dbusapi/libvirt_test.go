@@ -3,6 +3,7 @@ package dbusapi
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func TestXMLAndImportCarryWhatWasAsked(t *testing.T) {
 	f := &fake{}
 	c, _ := pair(t, f)
 	req := vmnetd.Request{VM: "vm1", Network: "lan", Queues: 4}
-	if text, err := c.DomainXML(t.Context(), req); err != nil || text != "<interface/>" || f.requests[0] != req {
+	if text, err := c.DomainXML(t.Context(), req); err != nil || text != "<interface/>" || !reflect.DeepEqual(f.requests[0], req) {
 		t.Errorf("%q, %v, of %+v", text, err, f.requests)
 	}
 	for _, o := range []vmnetd.ImportOptions{{}, {Apply: true}, {Apply: true, Revert: true}} {

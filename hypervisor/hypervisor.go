@@ -17,18 +17,23 @@ type Config struct {
 	Sockets []string // QMP socket patterns: /run/vmnetd/qmp/{vm}.sock
 	Events  []string // patterns of second QMP sockets that are ours alone and stay connected: what VMs tell by themselves
 	Libvirt string   // qemu:///system, qemu:///system?socket=PATH; "": libvirt is not asked
+	Folders []string // beneath which callers other than root may name network namespaces
+	Trusted []string // globs of namespaces whose root may have devices on which no filter can be kept
 }
 
 // VM is a virtual machine that was found.
 type VM struct {
 	Name     string
 	UUID     string // "" when query-uuid is all zero
-	Via      string // qmp:SOCKET, libvirt
+	Via      string // qmp:SOCKET, libvirt, netns:PATH
 	Socket   string
 	PID      int    // of the QEMU behind the socket, 0 when it is not known for certain
 	Instance string // tells this run of the VM from the next one; survives our restart
 	VCPUs    int
 	Running  bool
+
+	Netns   string // it is no VM but the network namespace of that path
+	Trusted bool   // that namespace's root may have devices on which no filter can be kept
 
 	Halted     bool              // its CPUs do not run, and a Sighting comes when they do: links wait for that
 	Incoming   bool              // it waits for a migration, or has come by one and does not run yet

@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/vmnetd/vmnetd"
+import (
+	"net/netip"
+
+	"github.com/vmnetd/vmnetd"
+)
 
 // Decision is one NIC as policy grants it, with every reason.
 type Decision struct {
@@ -25,7 +29,42 @@ type Decision struct {
 	Not       []Rejected
 	Mind      []string // what the operator should mind
 	Second    bool     // the uplink is not the network's first choice
+
+	Kind      vmnetd.Kind
+	Flag      string         // l2, l3
+	IPs       []netip.Prefix // /32 and /128 unless asked for otherwise
+	Routes    []Route
+	Learn     bool
+	Within    []netip.Prefix // only these are learned; none: all
+	MaxIPs    int
+	Filter    Filtered
+	Extra     Extra
+	Bandwidth Bandwidth
+	Port      Ported
+	Trunk     []vmnetd.VLANRange
+	Name      string // of the device in the namespace
 }
+
+// Route is a route in the namespace of an endpoint.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr // invalid: on the link
+}
+
+// Filtered is Filter after merging: what a NIC is kept from sending.
+type Filtered struct {
+	Spoof, DHCPServer, RA bool
+	Ethertypes            []uint16
+	Broadcast, Multicast  int // packets/s; 0: no limit
+}
+
+// On says that anything is kept from being sent.
+func (f Filtered) On() bool {
+	return f.Spoof || f.DHCPServer || f.RA || f.Ethertypes != nil || f.Broadcast != 0 || f.Multicast != 0
+}
+
+// Ported is Port after merging.
+type Ported struct{ Hairpin, Isolated, Learning, BPDUGuard bool }
 
 // Decide gives one NIC of one VM what the rules allow and the host has room
 // for. It is pure: the same request and facts give the same decision. The

@@ -16,6 +16,17 @@ type Facts struct {
 	VHostReason string // why there is no vhost-net
 	MACSeed     string // what MACs derive from: the VM's UUID, or machine-id and name
 	Unknown     bool   // facts are not known (explain --file): nothing is unfit
+
+	Netns     *Netns                 // the NIC is for this network namespace; nil: for a VM
+	Held      map[netip.Addr]string  // addresses that attachments have, and which (VM/NIC)
+	Lacking   map[vmnetd.Kind]string // kinds that this kernel does not have, and what it says
+	HostLinks map[string]bool        // networks that this host has a link of its own to
+}
+
+// Netns is the network namespace that an endpoint is for.
+type Netns struct {
+	Path    string
+	Trusted bool // its root may be given a device on which no filter of ours can be kept
 }
 
 // VM is what the decision needs to know of the VM.
@@ -45,6 +56,12 @@ type Uplink struct {
 	Users    []User         // devices that have it as their lower device
 	Hosts    []netip.Prefix // addresses of the host on it
 
+	MaxMACs   int  // limits: {macs: …}: how many MACs the switch port takes, the uplink's own among them; 0: no limit
+	NoHairpin bool // hairpin: false: the switch does not send frames back out of the port they came in by
+	Wireless  bool // 802.11 carries frames of its own MAC alone
+	PromiscAt int  // with so many MACs the device had to become promiscuous: its unicast filter was full; 0: never seen
+	Filtering bool // of a bridge: it tells VLANs apart (vlan_filtering)
+
 	// VLANs has the VLAN devices over it, by id: a VLAN device is a lower device
 	// of its own, with its own users, MAC and MTU. One that is not there yet is
 	// not in it.
@@ -62,4 +79,5 @@ type User struct {
 	Mode   vmnetd.Mode
 	MAC    string
 	Owner  string // VM/NIC, "" when it is not ours
+	Flag   string // of an ipvlan: FlagBridge, FlagPrivate, FlagVEPA
 }

@@ -21,9 +21,6 @@ func (c *choice) unfits(t trial, mode vmnetd.Mode) []unfit {
 	}
 	name, u, info := t.name, t.on, mode.Info()
 	var no []unfit
-	if !info.Here {
-		no = append(no, unfit{why: fmt.Sprintf("mode %s is not in this version", mode)})
-	}
 	if c.network.VLAN != 0 {
 		name = vlanName(t, c.network.VLAN)
 		no = append(no, c.portOf(t.name, t.up)...)

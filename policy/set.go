@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/vmnetd/vmnetd"
+import (
+	"net/netip"
+
+	"github.com/vmnetd/vmnetd"
+)
 
 // Pos is where an operator wrote something.
 type Pos struct {
@@ -22,8 +26,10 @@ type Set struct {
 // Network is what an operator offers to VMs.
 type Network struct {
 	Name    string
-	Uplinks []string // in order of preference
-	VLAN    int      // 1 to 4094: its NICs stand on this VLAN of the uplink; 0: on the uplink itself
+	Uplinks []string           // in order of preference
+	VLAN    int                // 1 to 4094: its NICs stand on this VLAN of the uplink, on a bridge it is the port's PVID; 0: on the uplink itself
+	Trunk   []vmnetd.VLANRange // switched: VLANs that NICs send and receive tagged
+	TrunkAt Pos
 	Grant   Grant
 	At      Pos
 }
@@ -45,7 +51,7 @@ type Rule struct {
 // Grant is the keys that a rule, a network and the defaults share: the rule
 // beats the network, the network beats the defaults, key by key; lists replace.
 type Grant struct {
-	Modes    []vmnetd.Mode // in order of preference; nil: not given
+	Modes    []vmnetd.Mode // in order of preference, vmnetd.Auto among them; nil: not given
 	ModesAt  Pos
 	MTU      int // bytes; 0: not given (then the uplink's)
 	MTUAt    Pos
@@ -58,6 +64,79 @@ type Grant struct {
 
 	MACChange   string // mac: {change: …}: ChangeDeny, ChangeAllow; "": not given (then ChangeDeny)
 	MACChangeAt Pos
+
+	IPs         IPs
+	IPsAt       Pos
+	MaxIPs      int // how many addresses are learned of one NIC; 0: not given (then DefaultMaxIPs)
+	MaxIPsAt    Pos
+	Filter      Filter
+	Extra       Extra // what a guest may use beside its own MAC and addresses; of rules alone
+	ExtraAt     Pos
+	Bandwidth   Bandwidth
+	BandwidthAt Pos
+	Port        Port   // switched: its port of the bridge
+	Flag        string // l2, l3: FlagBridge, FlagPrivate, FlagVEPA; "": not given (then FlagBridge)
+	FlagAt      Pos
+}
+
+// DefaultMaxIPs is how many addresses are learned of one NIC.
+const DefaultMaxIPs = 16
+
+// Flags of a lower device of ipvlans (uapi/linux/if_link.h, IPVLAN_F_*).
+const (
+	FlagBridge  = "bridge"  // guests of one uplink reach each other
+	FlagPrivate = "private" // they do not
+	FlagVEPA    = "vepa"    // by the switch, if it sends frames back out of the port they came in by
+)
+
+// IPs is ips: where a NIC's addresses come from.
+type IPs struct {
+	Given  bool           // the key was written
+	Learn  bool           // learned from what the guest sends and is leased
+	Own    []netip.Addr   // the NIC has these
+	Within []netip.Prefix // only within these may addresses be asked for or learned; none: anywhere
+}
+
+// Filter is filter: what is kept from leaving a guest. A nil field is not given.
+type Filter struct {
+	Spoof      *bool    // true: other sources than the NIC's own are dropped, and what only switches send (BPDU, LACPDU, VLAN tags)
+	DHCPServer *bool    // true: answers of DHCP servers are dropped
+	RA         *bool    // true: router advertisements are dropped
+	Ethertypes []uint16 // only these may be sent; nil: not given (then any)
+	Broadcast  int      // packets/s; 0: not given (then no limit)
+	Multicast  int      // packets/s; 0: not given (then no limit)
+
+	SpoofAt, DHCPServerAt, RAAt, EthertypesAt, BroadcastAt, MulticastAt Pos
+}
+
+// Extra is extra: sources that a rule allows beside the NIC's own.
+type Extra struct {
+	MACs []string // aa:bb:cc:dd:ee:ff
+	IPs  []netip.Prefix
+}
+
+// Rate is a rate with the burst that may exceed it.
+type Rate struct {
+	Bits  uint64 // bit/s; 0: no limit
+	Burst uint32 // bytes; 0: chosen by the rate
+}
+
+// Bandwidth is bandwidth: by direction, as the guest sees it. A zero Rate is not
+// given.
+type Bandwidth struct {
+	In  Rate // to the guest
+	Out Rate // from the guest
+}
+
+// Port is port: how a bridge's port of a switched NIC behaves. A nil field is not
+// given.
+type Port struct {
+	Hairpin   *bool // frames may go back out of it (default: false)
+	Isolated  *bool // it does not reach other isolated ports (default: false)
+	Learning  *bool // the bridge learns MACs from it (default: true)
+	BPDUGuard *bool // a BPDU from the guest shuts it (default: true)
+
+	HairpinAt, IsolatedAt, LearningAt, BPDUGuardAt Pos
 }
 
 // What happens when a guest gives its NIC another MAC.

@@ -2,9 +2,11 @@ package tapdev
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
@@ -21,7 +23,12 @@ type Spec struct {
 	Mode   vmnetd.Mode
 	MAC    net.HardwareAddr
 	MTU    int // bytes; 0: the lower device's
-	Queues int // queue pairs, 1 to MaxQueues
+	Queues int // queue pairs, 1 to MaxQueues; 0 for endpoints
+
+	Kind vmnetd.Kind // of Mode: its Kind for a VM, its Endpoint for a namespace; "": its Kind
+	Flag string      // l2, l3: flag of the lower device (bridge, private, vepa); "": bridge
+	Port Port        // switched: how it stands on the bridge Lower
+	Peer *netns.NS   // veth: where the far end is made, with the name Ifname and no mark
 
 	// ByName: somebody else opens the queues at /dev/tapIFINDEX, as libvirt does,
 	// so that node must be this device's.
@@ -46,7 +53,10 @@ type Device struct {
 	MTU     int
 	Queues  int
 	Up      bool
-	Rdev    uint64 // device number of its character device, linux/kdev_t.h; 0 where it was not asked for
+	Kind    vmnetd.Kind
+	Flag    string         // of an ipvlan's or ipvtap's lower device
+	IPs     []netip.Prefix // addresses on it, where they were asked for (FindNIC, Settle)
+	Rdev    uint64         // device number of its character device, linux/kdev_t.h; 0 where it was not asked for
 }
 
 func (s Spec) check() error {

@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
@@ -168,4 +169,9 @@ func (f Devices) SetFilter(_ context.Context, dev tapdev.Device, mac net.Hardwar
 		d.MAC = mac
 		return nil
 	})
+}
+
+// Move implements agent.Devices.
+func (f Devices) Move(_ context.Context, dev tapdev.Device, to *netns.NS) error {
+	return f.W.do("Move", func() error { return nil })
 }

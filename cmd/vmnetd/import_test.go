@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -74,7 +75,7 @@ func TestXMLIsPrintedAsItIs(t *testing.T) {
 	const element = "<interface type='ethernet'>\n  <mac address='52:54:00:00:00:01'/>\n</interface>"
 	f := &fake{xml: element}
 	got := do(t, f, "xml", "vm1", "--network", "lan", "--queues", "4")
-	if got.code != 0 || got.out != element+"\n" || f.req != (vmnetd.Request{VM: "vm1", Network: "lan", Queues: 4}) {
+	if got.code != 0 || got.out != element+"\n" || !reflect.DeepEqual(f.req, vmnetd.Request{VM: "vm1", Network: "lan", Queues: 4}) {
 		t.Errorf("%+v of %+v", got, f.req)
 	}
 	var e elementOf

@@ -91,7 +91,7 @@ func checkRequest(t *testing.T, req vmnetd.Request) {
 	if mac, err := net.ParseMAC(req.MAC); req.MAC != "" && (err != nil || len(mac) != 6 || mac[0]&1 == 1) {
 		t.Fatalf("MAC %q", req.MAC)
 	}
-	if req.Mode != "" && !req.Mode.Info().Here {
+	if req.Mode != "" && req.Mode.Info().Mode == "" {
 		t.Fatalf("mode %q", req.Mode)
 	}
 	if req.Queues < 0 || req.Queues > maxQueues {
