@@ -2,6 +2,7 @@ package dbusapi
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -84,7 +85,7 @@ func FuzzOptions(f *testing.F) {
 		options := properties{key: dbus.MakeVariant(value), "id": dbus.MakeVariant(text)}
 		if req, err := decodeRequest(vm, options); err == nil {
 			again, err := decodeRequest(req.VM, encodeRequest(req))
-			if err != nil || again != req {
+			if err != nil || !reflect.DeepEqual(again, req) {
 				t.Fatalf("%+v, sent again: %+v, %v", req, again, err)
 			}
 		} else if !errors.Is(err, vmnetd.ErrInvalid) {

@@ -5,6 +5,7 @@ import (
 	"encoding/xml" //nolint:depguard // reads nothing but our own contract
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -32,7 +33,7 @@ func TestAnAttachmentTravelsWhole(t *testing.T) {
 	if diff := cmp.Diff(want, a); diff != "" {
 		t.Error(diff)
 	}
-	if len(f.requests) != 1 || f.requests[0] != req || f.callers[0].UID != 0 || f.callers[0].PID == 0 {
+	if len(f.requests) != 1 || !reflect.DeepEqual(f.requests[0], req) || f.callers[0].UID != 0 || f.callers[0].PID == 0 {
 		t.Errorf("the agent saw %+v of %+v", f.requests, f.callers)
 	}
 	if a, err = c.Attach(t.Context(), req); err != nil || a.Changed {
