@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -13,18 +16,18 @@ import (
 )
 
 // adopt makes a record for a device of ours that is in use and that the state
-// file does not know, from what the kernel says of it.
-func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error {
+// file does not know, from what the kernel says of it. place is where it lives.
+func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, place string, pids []int) error {
 	if dev.VM == "" {
 		return fmt.Errorf("it has no mark of ours")
 	}
 	r := record{
 		Attachment: vmnetd.Attachment{
-			ID: dev.ID, VM: dev.VM, Kind: dev.Mode.Info().Kind, Mode: dev.Mode, Ifname: dev.Ifname, MAC: dev.MAC.String(),
+			ID: dev.ID, VM: dev.VM, Kind: cmp.Or(dev.Kind, dev.Mode.Info().Kind), Mode: dev.Mode, Ifname: dev.Ifname, MAC: dev.MAC.String(),
 			IPs: []string{}, Queues: dev.Queues, VHostReason: "not known: adopted", Via: viaFD, Link: "down", Phase: vmnetd.Pending,
 			Reasons: []string{"adopted: the state file did not name it, but a process holds its queues"},
 		},
-		Handed: dev.Ifindex,
+		Handed: dev.Ifindex, Guarded: true, Moved: place != "",
 	}
 	r.take(dev)
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, "")
@@ -34,8 +37,18 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, pids []int) error 
 		r = a.adoptPlace(ctx, r, vm)
 	}
 	if d, err := a.decide(ctx, r.Request, vm); err == nil {
-		r.Change = d.MACChange == policy.ChangeAllow
+		r.Change, r.Terms = d.MACChange == policy.ChangeAllow, termsOf(d)
+		if mac, err := vmnetd.ParseMAC(d.MAC); err == nil && bytes.Equal(tapdev.HostMAC(r.Kind, mac), dev.MAC) {
+			r.MAC = d.MAC // the device of a tap has another one than its guest
+		}
 	}
+	r.Terms.Flag = dev.Flag
+	for _, p := range dev.IPs {
+		if !slices.Contains(r.Terms.IPs, p) {
+			r.Heard = append(r.Heard, heard{IP: p.Addr(), How: "its device", At: time.Now()})
+		}
+	}
+	r.showIPs()
 	if r.byFD() && len(pids) > 0 {
 		if owner, err := a.ownerOf(pids[0]); err == nil { // it may have ended since
 			r.Owner = &owner

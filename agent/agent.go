@@ -55,6 +55,8 @@ type Agent struct {
 	offers  *offers
 	retries retries
 	owners  owners
+	ears    ears
+	links   hostLinks
 	subs    subscribers
 
 	reloading sync.Mutex // one Reload at a time: what runs is what was accepted last
@@ -69,8 +71,9 @@ type Agent struct {
 	edited   bool  // the files are good but not what runs
 	declined declined
 	uplinks  map[string]vmnetd.UplinkState
-	stateErr error // what was wrong with the state file at the start
-	swept    bool  // the devices that no record names were looked for
+	filled   map[string]int // by uplink: with how many MACs its unicast filter was full
+	stateErr error          // what was wrong with the state file at the start
+	swept    bool           // the devices that no record names were looked for
 	early    []hypervisor.Sighting
 }
 
@@ -95,6 +98,11 @@ func New(o Options) *Agent {
 		wake:    newWake(),
 		paths:   newPaths(),
 		uplinks: map[string]vmnetd.UplinkState{},
+		filled:  map[string]int{},
+		links: hostLinks{
+			path: filepath.Join(o.LibDir, "hostlinks.json"), bell: make(chan struct{}, 1),
+			want: map[string]wantedHostLink{}, is: map[string]vmnetd.HostLink{},
+		},
 		offers:  newOffers(),
 		retries: retries{first: o.Backoff},
 	}
@@ -126,6 +134,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.o.Announcer.Run(ctx) })
 	g.Go(func() error { return a.o.Provisioner.Run(ctx, a.linkChanged) })
 	g.Go(func() error { return a.followPaths(ctx) })
+	g.Go(func() error { return a.followHostLinks(ctx) })
+	g.Go(func() error { return a.o.Learner.Run(ctx, a.heard) })
+	g.Go(func() error { return a.o.Filters.Watch(ctx, a.filtersLost) })
+	g.Go(func() error { return a.o.Rooms.Run(ctx, a.roomChanged) })
 	g.Go(func() error {
 		if err := a.o.Links.Sync(ctx); err != nil {
 			return err
@@ -151,6 +163,11 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 		a.stateErr = err
 		a.mu.Unlock()
 	}
+	a.loadFilled()
+	if err := a.links.load(); err != nil {
+		a.o.Log.Error("host links", "err", err)
+	}
+	a.lookAtHostLinks()
 	a.startUplinks(ctx)
 	a.refreshUplinks(ctx)
 	begun := make(chan struct{})
@@ -165,6 +182,10 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := a.sweep(ctx); err != nil { // VMs are known by now, and whose a device is
 		return fmt.Errorf("cannot look for devices of ours: %w", err)
 	}
+	if err := a.sweepRoom(ctx); err != nil {
+		a.o.Log.Error("vmnetd's own namespace", "err", err)
+	}
+	a.dropFilters(ctx)
 	early := a.sweptNow()
 	a.reconcileAll(ctx)
 	for _, s := range early {
@@ -339,7 +360,9 @@ func (a *Agent) markStale(ctx context.Context, k key) {
 	switch d, err := a.decide(ctx, req, vm); {
 	case err != nil:
 		r.Stale = "pending: next start: " + err.Error()
-	case differs(d, r):
+	case !differs(d, r):
+		r = a.takeTerms(ctx, r, termsOf(d))
+	default:
 		r.Stale = fmt.Sprintf("pending: next start: %s on %s, by %s", d.Mode.WithKind(), d.Uplink, where(d.RuleAt))
 	}
 	if r.Stale != was {

@@ -88,6 +88,7 @@ func (h *host) start() *Agent {
 	h.agent = New(Options{
 		Config: h.cfg, Links: agenttest.Links{W: h.w}, Uplinks: agenttest.Uplinks{W: h.w},
 		Devices: agenttest.Devices{W: h.w}, Hypervisor: agenttest.Hypervisor{W: h.w}, Provisioner: agenttest.Provisioner{W: h.w}, Announcer: agenttest.Announcer{W: h.w},
+		Rooms: agenttest.Rooms{W: h.w}, Filters: agenttest.Filters{W: h.w}, Learner: agenttest.Learner{W: h.w}, HostLinks: agenttest.HostLinks{W: h.w},
 		StateDir: h.dir, LibDir: h.dir, Boot: "boot", Machine: "machine", Version: "test",
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backoff: time.Millisecond, FP: h.fp,
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -34,11 +35,8 @@ func (a *Agent) check(who Caller, req vmnetd.Request) error {
 			return err
 		}
 	}
-	if strings.HasPrefix(req.Via, "netns:") {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %s: not in this version", req.Via).WithNext("use --via libvirt, --via qmp or --via qmp:SOCKET")
-	}
-	if req.Via != "" && req.Via != viaLibvirt && req.Via != "qmp" && !strings.HasPrefix(req.Via, "qmp:/") {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is none of libvirt, qmp and qmp:/path/of/SOCKET", req.Via)
+	if req.Via != "" && req.Via != viaLibvirt && req.Via != "qmp" && !strings.HasPrefix(req.Via, "qmp:/") && !strings.HasPrefix(req.Via, viaNetns+"/") {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is none of libvirt, qmp, qmp:/path/of/SOCKET and netns:/path/of/NAMESPACE", req.Via)
 	}
 	if req.Handover == handoverFD && req.Config {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, "a NIC that is handed over by fd cannot be kept in a definition").WithNext("leave --config or --handover fd out")
@@ -81,7 +79,7 @@ func (a *Agent) underWay(req vmnetd.Request) (vmnetd.Attachment, error) {
 
 func (a *Agent) attach(ctx context.Context, req vmnetd.Request) (vmnetd.Attachment, error) {
 	vm, err := a.o.Hypervisor.Find(ctx, req.VM, req.Via)
-	if errors.Is(err, vmnetd.ErrNotFound) && !req.Live {
+	if errors.Is(err, vmnetd.ErrNotFound) && !req.Live && !strings.HasPrefix(req.Via, viaNetns) {
 		return a.attachNext(ctx, req, err)
 	}
 	if err != nil {
@@ -211,8 +209,12 @@ func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
 	if req.Queues != 0 && req.Queues != att.Queues {
 		list = append(list, fmt.Sprintf("%d queues, not %d", att.Queues, req.Queues))
 	}
-	if strings.HasPrefix(req.Via, "qmp:") {
+	if strings.HasPrefix(req.Via, "qmp:") || strings.HasPrefix(req.Via, viaNetns) {
 		differ("handed over", req.Via, att.Via)
+	}
+	differ("name", req.Name, att.Name)
+	if given := withoutLearned(att); len(req.IPs) > 0 && !sameIPs(req.IPs, given) {
+		list = append(list, fmt.Sprintf("addresses %s, not %s", strings.Join(given, ", "), strings.Join(req.IPs, ", ")))
 	}
 	return strings.Join(list, "; ")
 }
@@ -288,16 +290,16 @@ func (a *Agent) write(r record) error {
 }
 
 func (a *Agent) fromDecision(d policy.Decision, req vmnetd.Request, vm hypervisor.VM) record {
-	info := d.Mode.Info()
 	r := record{
 		Attachment: vmnetd.Attachment{
-			ID: d.ID, VM: req.VM, Network: d.Network, Uplink: d.Uplink, Kind: info.Kind, Mode: d.Mode,
-			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, IPs: []string{}, MTU: d.MTU, VLAN: d.VLAN, Queues: d.Queues,
-			VHostReason: "not handed over yet", Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
+			ID: d.ID, VM: req.VM, Network: d.Network, Uplink: d.Uplink, Kind: d.Mode.KindIn(vm.Netns != ""), Mode: d.Mode,
+			Ifname: vmnetd.Ifname(req.VM, d.ID), MAC: d.MAC, MTU: d.MTU, VLAN: d.VLAN, Queues: d.Queues,
+			VHostReason: "not handed over yet", Name: d.Name, Via: vm.Via, Link: "down", Phase: vmnetd.Pending,
 			Rule: where(d.RuleAt), Reasons: slices.Concat([]string{}, d.Reasons),
 		},
-		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow, Change: d.MACChange == policy.ChangeAllow,
+		Request: req, UUID: vm.UUID, Instance: vm.Instance, Bus: req.Bus, Addr: req.Addr, Follow: d.Link == policy.LinkFollow, Change: d.MACChange == policy.ChangeAllow, Terms: termsOf(d),
 	}
+	r.showIPs()
 	if req.Handover == handoverFD {
 		r.Reasons = append(r.Reasons, "handed over by fd: "+vmnetd.PriceOfFD)
 	}
@@ -329,4 +331,27 @@ func (a *Agent) void(ctx context.Context, r record, cause error) error {
 	}
 	a.event(vmnetd.Event{Event: "failed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: cause.Error()})
 	return cause
+}
+
+// withoutLearned is the addresses that an attachment was given.
+func withoutLearned(att vmnetd.Attachment) []string {
+	return slices.DeleteFunc(slices.Clone(att.IPs), func(ip string) bool { return slices.Contains(att.Learned, ip) })
+}
+
+// sameIPs compares addresses whatever their order and, where only one side has it,
+// their length.
+func sameIPs(asked, given []string) bool {
+	plain := func(list []string) []string {
+		var out []string
+		for _, text := range list {
+			ip, _, _ := strings.Cut(text, "/")
+			if addr, err := netip.ParseAddr(ip); err == nil {
+				ip = addr.String()
+			}
+			out = append(out, ip)
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(plain(asked), plain(given))
 }

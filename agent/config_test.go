@@ -43,7 +43,8 @@ func fresh(t *testing.T, w *agenttest.World, src ConfigSource) *Agent {
 	dir := t.TempDir()
 	return New(Options{
 		Config: src, Links: agenttest.Links{W: w}, Uplinks: agenttest.Uplinks{W: w}, Devices: agenttest.Devices{W: w},
-		Hypervisor: agenttest.Hypervisor{W: w}, Provisioner: agenttest.Provisioner{W: w}, Announcer: agenttest.Announcer{W: w}, StateDir: dir, LibDir: dir, Boot: "boot", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Hypervisor: agenttest.Hypervisor{W: w}, Provisioner: agenttest.Provisioner{W: w}, Announcer: agenttest.Announcer{W: w},
+		Rooms: agenttest.Rooms{W: w}, Filters: agenttest.Filters{W: w}, Learner: agenttest.Learner{W: w}, HostLinks: agenttest.HostLinks{W: w}, StateDir: dir, LibDir: dir, Boot: "boot", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 }
 

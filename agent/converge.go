@@ -27,10 +27,14 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 	if err != nil {
 		return r, err
 	}
-	if r, err = a.handover(ctx, r, dev, vm); err != nil {
+	r, err = a.handover(ctx, r, dev, vm)
+	if errors.Is(err, errMoved) { // its queues can be opened no more
+		return a.anew(ctx, r, dev, vm)
+	}
+	if err != nil {
 		return r, err
 	}
-	if r, err = a.linkUp(ctx, r, dev); err != nil {
+	if r, err = a.finish(ctx, r, dev); err != nil {
 		return r, err
 	}
 	if r, err = a.keep(ctx, r, vm); err != nil {
@@ -38,6 +42,7 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 	}
 	a.awaitCPUs(r, vm)
 	a.awaitFilter(ctx, r, vm)
+	a.listen(ctx, r)
 	return r, nil
 }
 
@@ -59,6 +64,19 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	spec, err := r.spec(lower)
 	if err != nil {
 		return r, tapdev.Device{}, err
+	}
+	if r.Moved {
+		there, dev, err := a.moved(ctx, r, lower)
+		if err != nil || there.Moved {
+			return there, dev, err
+		}
+		r = there
+	}
+	if spec.Peer, err = a.farEnd(ctx, r); err != nil {
+		return r, tapdev.Device{}, err
+	}
+	if spec.Peer != nil {
+		defer spec.Peer.Close()
 	}
 	if r.Rdev != 0 { // before a new device gets the number of the one that has gone
 		if err := a.dropDead(ctx, r); err != nil {
@@ -141,6 +159,9 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	if r.byName() {
 		r.VHost, r.VHostReason = a.vhostByName(place)
 	}
+	if r.endpoint() {
+		r.VHostReason = ""
+	}
 	r.Halted, r.Persistent = halts(vm), vm.Persistent
 	r.Handed, r.Instance, r.Via = dev.Ifindex, vm.Instance, vm.Via
 	r.Bus, r.Addr = cmp.Or(place.Bus, r.Bus), cmp.Or(place.Addr, r.Addr)
@@ -176,6 +197,9 @@ func (a *Agent) vhostByName(place hypervisor.Place) (ok bool, reason string) {
 func (a *Agent) plug(ctx context.Context, r *record, dev tapdev.Device, vm hypervisor.VM) (hypervisor.Place, error) {
 	nic := r.nic()
 	nic.Open = func(ctx context.Context) (*queuefd.Set, error) {
+		if r.Moved {
+			return nil, errMoved
+		}
 		set, err := a.o.Devices.Open(ctx, dev)
 		if err == nil {
 			r.VHost, r.VHostReason = len(set.VHost) > 0, set.VHostReason
@@ -219,7 +243,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	if err := a.o.FP.Hit(failpoint.ConvergeUp); err != nil {
 		return r, err
 	}
-	if err := a.o.Devices.SetUp(ctx, dev, !r.Halted); err != nil {
+	if err := a.setUp(ctx, r, dev, !r.Halted); err != nil {
 		return r, err
 	}
 	if err := a.o.FP.Hit(failpoint.ConvergeStored); err != nil {
@@ -231,6 +255,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
 	}
 	a.retries.done(r.key())
+	a.lookForPromisc(ctx, r)
 	if was != vmnetd.Attached {
 		a.announceOne(r, "attached")
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
@@ -290,7 +315,7 @@ func (a *Agent) deviceGone(ctx context.Context, r record, vm hypervisor.VM) {
 	if r.Phase != vmnetd.Broken || vm.Via == "" {
 		return
 	}
-	if _, err := a.o.Devices.Find(ctx, r.Ifname); !errors.Is(err, vmnetd.ErrNotFound) {
+	if _, err := a.dev(ctx, r); !errors.Is(err, vmnetd.ErrNotFound) {
 		return
 	}
 	if err := a.cutOff(ctx, r, vm); err != nil {

@@ -207,8 +207,8 @@ func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here boo
 	if !here {
 		dev = r.gone()
 	}
-	if here || r.Rdev != 0 {
-		if err := a.o.Devices.Remove(ctx, dev); err != nil {
+	if here || r.Rdev != 0 || r.Guarded {
+		if err := a.remove(ctx, r, dev); err != nil {
 			return err
 		}
 	}
@@ -223,9 +223,9 @@ func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here boo
 
 // silence ends the traffic of the record's device, if it is here.
 func (a *Agent) silence(ctx context.Context, r record) (dev tapdev.Device, here bool, err error) {
-	dev, err = a.o.Devices.Find(ctx, r.Ifname)
+	dev, err = a.dev(ctx, r)
 	if err == nil {
-		err = a.o.Devices.SetUp(ctx, dev, false)
+		err = a.setUp(ctx, r, dev, false)
 	}
 	if errors.Is(err, vmnetd.ErrNotFound) {
 		return dev, false, nil
@@ -305,6 +305,7 @@ func (a *Agent) forget(r record) error {
 	a.retries.done(r.key())
 	a.owners.drop(r.key())
 	a.quiet(r)
+	a.deafen(r)
 	a.offers.end(r.key())
 	if r.Handed != 0 { // otherwise it never was attached
 		a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})

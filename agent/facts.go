@@ -86,6 +86,11 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 		VHostReason: why,
 		MACSeed:     cmp.Or(vm.UUID, a.o.Machine+"/"+req.VM),
 	}
+	if vm.Netns != "" {
+		f.Netns = &policy.Netns{Path: vm.Netns, Trusted: vm.Trusted}
+	}
+	f.Held, f.HostLinks = a.store.heldIPs(), a.linked()
+	f.Lacking = a.o.Devices.Lacking(ctx)
 	if a.config().Trusted {
 		f.VM.Labels = vm.Labels
 	}
@@ -118,10 +123,12 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode, Path: a.o.Provisioner.Path(s.Link.Index).Text,
 		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts, VLANs: map[int]policy.Uplink{},
 	}
-	onIt := map[int][]record{} // by VLAN: intents whose device is on its way, or has not been cleaned up after
-	for _, r := range a.store.unsettled() {
+	u.MaxMACs, u.NoHairpin, u.Wireless = s.Spec.MaxMACs, s.Spec.NoHairpin, s.Wireless
+	u.PromiscAt, u.Filtering = a.filledAt(name), s.Filtering
+	onIt := map[int][]record{} // by VLAN: intents whose device is on its way, has not been cleaned up after, or lives elsewhere
+	for _, r := range a.store.unseen() {
 		if r.Uplink == name {
-			onIt[r.VLAN] = append(onIt[r.VLAN], r)
+			onIt[r.vlanDevice()] = append(onIt[r.vlanDevice()], r)
 		}
 	}
 	for _, v := range s.VLANs {
@@ -148,14 +155,14 @@ func users(there []rtnl.Link, coming []record) []policy.User {
 	}
 	for _, r := range coming {
 		if !seen[r.Ifname] {
-			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
+			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, Flag: r.Terms.Flag, MAC: r.MAC, Owner: r.FullName()})
 		}
 	}
 	return list
 }
 
 func user(l rtnl.Link, family vmnetd.Family) policy.User {
-	u := policy.User{Ifname: l.Name, Kind: l.Kind, Family: family, Mode: vmnetd.Mode(l.Mode), MAC: l.MAC.String()}
+	u := policy.User{Ifname: l.Name, Kind: l.Kind, Family: family, Mode: vmnetd.Mode(l.Mode), Flag: l.Flag, MAC: l.MAC.String()}
 	if vm, id, ok := vmnetd.ParseAlias(l.Alias); ok {
 		u.Owner = vmnetd.FullName(vm, id)
 	}

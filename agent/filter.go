@@ -65,6 +65,9 @@ func (a *Agent) adoptFilter(ctx context.Context, r record, vm hypervisor.VM) err
 	if err := a.store.put(r); err != nil {
 		return err
 	}
+	if r, err = a.guard(ctx, r, dev); err != nil {
+		return err
+	}
 	a.announceOne(r, "another MAC")
 	a.event(vmnetd.Event{Event: "mac-changed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("the guest took the MAC %s; rule %s allows it", want.MAC, r.Rule)})
 	a.changed(r)

@@ -125,6 +125,7 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 		}
 	}
 	a.forgetUplinks(specs)
+	a.lookAtHostLinks()
 }
 
 // forgetUplinks drops those that are declared no more.
@@ -190,7 +191,7 @@ func (a *Agent) isAsked(name string) bool {
 func (a *Agent) squeezed(r record) bool {
 	dev, here := a.o.Links.ByIndex(r.Ifindex)
 	lower, ok := a.o.Links.ByIndex(r.Lower)
-	return here && ok && r.Phase == vmnetd.Attached && dev.MTU < min(r.MTU, lower.MTU)
+	return here && ok && !r.Moved && r.Phase == vmnetd.Attached && dev.MTU < min(r.MTU, lower.MTU)
 }
 
 // completed is an uplink with what the agent knows of it; one that could not be
@@ -259,7 +260,7 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 // takes that silently, and the guest's frames then end at the host.
 func (a *Agent) usurped(u vmnetd.UplinkState) string {
 	for _, r := range a.store.of("") {
-		if r.Uplink == u.Name && r.MAC == u.MAC && !r.Mode.Info().Exclusive {
+		if r.Uplink == u.Name && r.MAC == u.MAC && !r.Mode.Info().Exclusive && !r.Mode.Info().SharesMAC {
 			return fmt.Sprintf("its MAC %s is that of %s: give it another one", u.MAC, r.FullName())
 		}
 	}

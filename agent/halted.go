@@ -24,9 +24,9 @@ func (a *Agent) followCPUs(ctx context.Context, r record, vm hypervisor.VM) (rec
 	if r.Phase != vmnetd.Attached || r.Halted == halts(vm) {
 		return r, nil
 	}
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	dev, err := a.dev(ctx, r)
 	if err == nil {
-		err = a.o.Devices.SetUp(ctx, dev, r.Halted)
+		err = a.setUp(ctx, r, dev, r.Halted)
 	}
 	if err != nil {
 		return r, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -91,6 +92,9 @@ const startPatience = time.Minute
 func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Interface) (record, error) {
 	nic := dom.NICOf(i)
 	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, Queues: i.Queues}
+	if nic.IPs != "" {
+		req.IPs = strings.Split(nic.IPs, ",")
+	}
 	vm := hypervisor.VM{Name: dom.Name, UUID: dom.UUID, Via: viaLibvirt, VCPUs: dom.VCPUs, Labels: dom.Labels}
 	d, err := a.granted(ctx, req, vm)
 	if err != nil {

@@ -1,22 +1,310 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hostlink"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/policy"
+	"github.com/vmnetd/vmnetd/uplink"
 )
 
-// Counters implements API.
-func (a *Agent) Counters(ctx context.Context, vm, id string) ([]vmnetd.Counter, error) {
-	return nil, errNotBuilt
-}
-
-// HostLink implements API.
-func (a *Agent) HostLink(ctx context.Context, who Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
-	return vmnetd.HostLink{}, errNotBuilt
-}
-
 // HostLinks implements API.
-func (a *Agent) HostLinks() []vmnetd.HostLink { return nil }
+func (a *Agent) HostLinks() []vmnetd.HostLink { return a.links.shown() }
 
-var errNotBuilt = vmnetd.Errorf(vmnetd.ErrUnsupported, "agent: not built yet")
+// HostLink implements API. What is wanted is written down before anything is made,
+// and after everything is removed.
+func (a *Agent) HostLink(ctx context.Context, _ Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
+	a.links.changing.Lock()
+	defer a.links.changing.Unlock()
+	n, err := a.networkOf(req.Network)
+	if req.Remove {
+		return a.dropHostLink(ctx, req.Network, err)
+	}
+	if err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	was, there := a.links.get(n.Name)
+	want, err := a.wantedLink(ctx, n, req, was)
+	if err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	if err := a.links.put(want); err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	made, err := a.ensureHostLink(ctx, want)
+	if err != nil {
+		return vmnetd.HostLink{}, a.giveUpHostLink(ctx, was, there, want, err)
+	}
+	made.Changed = !there || !was.same(want)
+	if made.Changed {
+		a.event(vmnetd.Event{Event: "host-link", Uplink: made.Uplink, Text: fmt.Sprintf("this host has %s on %s for network %s: %s", strings.Join(made.IPs, ", "), made.Uplink, n.Name, made.Ifname)})
+	}
+	return made, nil
+}
+
+// giveUpHostLink brings things back to what they were before a link could not be
+// had as asked for.
+func (a *Agent) giveUpHostLink(ctx context.Context, was wantedHostLink, there bool, want wantedHostLink, why error) error {
+	if !there {
+		_, err := a.dropHostLink(ctx, want.Network, nil)
+		if err != nil {
+			a.o.Log.Error("undo of a host link that failed", "network", want.Network, "err", err)
+		}
+		return why
+	}
+	if err := a.links.put(was); err != nil {
+		a.o.Log.Error("host links", "err", err)
+	}
+	a.lookAtHostLinks()
+	return why
+}
+
+func (a *Agent) dropHostLink(ctx context.Context, network string, unknown error) (vmnetd.HostLink, error) {
+	was, there := a.links.get(network)
+	if !there && unknown != nil {
+		return vmnetd.HostLink{}, unknown
+	}
+	if err := a.o.HostLinks.Remove(ctx, network); err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	if err := a.links.drop(network); err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	if there {
+		a.releaseLinkVLAN(ctx, was)
+		a.event(vmnetd.Event{Event: "host-link-removed", Uplink: was.Uplink, Text: fmt.Sprintf("this host has left network %s", network)})
+	}
+	return vmnetd.HostLink{Network: network, Uplink: was.Uplink, IPs: []string{}, Guests: []string{}, Changed: there}, nil
+}
+
+func (a *Agent) networkOf(name string) (policy.Network, error) {
+	var names []string
+	for _, n := range a.config().Policy.Networks {
+		if n.Name == name {
+			return n, nil
+		}
+		names = append(names, n.Name)
+	}
+	return policy.Network{}, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network %q", name).WithNext("networks are " + cmp.Or(strings.Join(names, ", "), "none: declare one"))
+}
+
+// wantedLink is what a request makes of the link that is there, or of none.
+func (a *Agent) wantedLink(ctx context.Context, n policy.Network, req vmnetd.HostLinkRequest, was wantedHostLink) (wantedHostLink, error) {
+	want := wantedHostLink{Network: n.Name, Uplink: cmp.Or(req.Uplink, was.Uplink), VLAN: n.VLAN, IPs: was.IPs}
+	if len(req.IPs) > 0 {
+		want.IPs = nil
+	}
+	for _, text := range req.IPs {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return want, vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no address with a length", text).WithNext("write it as 192.0.2.18/24")
+		}
+		if who, held := a.store.holderOf(p.Addr()); held {
+			return want, vmnetd.Errorf(vmnetd.ErrBusy, "the address %s is %s's", p.Addr(), vmnetd.FullName(who.vm, who.id)).WithNext("give this host another one")
+		}
+		want.IPs = append(want.IPs, p)
+	}
+	if len(want.IPs) == 0 {
+		return want, vmnetd.Errorf(vmnetd.ErrInvalid, "a host link needs an address of its own").WithNext("vmnetd host-link " + n.Name + " --ip ADDRESS/LENGTH")
+	}
+	if want.Uplink != "" && !slices.Contains(n.Uplinks, want.Uplink) {
+		return want, vmnetd.Errorf(vmnetd.ErrInvalid, "uplink %s is none of network %s's: %s", want.Uplink, n.Name, strings.Join(n.Uplinks, ", "))
+	}
+	if want.Uplink == "" {
+		var err error
+		if want.Uplink, err = a.uplinkFor(ctx, n); err != nil {
+			return want, err
+		}
+	}
+	return want, nil
+}
+
+// uplinkFor is where guests of a network stand, or would: the first that is here
+// and has carrier, or else is here.
+func (a *Agent) uplinkFor(ctx context.Context, n policy.Network) (string, error) {
+	second := ""
+	for _, name := range n.Uplinks {
+		spec, declared := a.specOf(name)
+		if !declared {
+			continue
+		}
+		state, err := a.o.Uplinks.State(ctx, spec)
+		switch {
+		case err != nil:
+			return "", err
+		case state.Present && state.Link.Carrier:
+			return name, nil
+		case state.Present && second == "":
+			second = name
+		}
+	}
+	if second == "" {
+		return "", vmnetd.Errorf(vmnetd.ErrNotFound, "network %s is not on this host: none of %s is here", n.Name, strings.Join(n.Uplinks, ", ")).WithNext("vmnetd uplink list")
+	}
+	return second, nil
+}
+
+// ensureHostLink makes the link, or brings it to what is wanted.
+func (a *Agent) ensureHostLink(ctx context.Context, want wantedHostLink) (vmnetd.HostLink, error) {
+	spec, declared := a.specOf(want.Uplink)
+	if !declared {
+		return vmnetd.HostLink{}, vmnetd.Errorf(vmnetd.ErrNotFound, "uplink %s is not declared any more", want.Uplink).WithNext("vmnetd host-link " + want.Network + " --remove")
+	}
+	state, err := a.o.Uplinks.State(ctx, spec)
+	if err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	if !state.Present {
+		return vmnetd.HostLink{}, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not there", want.Uplink).WithNext("vmnetd uplink show " + want.Uplink)
+	}
+	ls, err := a.linkSpec(ctx, want, state)
+	if err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	made, err := a.o.HostLinks.Ensure(ctx, ls)
+	if err != nil {
+		return vmnetd.HostLink{}, err
+	}
+	shown := shownLink(want, made, ls.Guests)
+	a.links.note(want.Network, shown)
+	return shown, nil
+}
+
+func shownLink(want wantedHostLink, made hostlink.Link, guests []netip.Addr) vmnetd.HostLink {
+	l := shownWanted(want)
+	l.Ifname, l.Kind, l.Mode, l.MAC = made.Ifname, made.Kind, made.Mode, made.MAC.String()
+	for _, g := range guests {
+		l.Guests = append(l.Guests, g.String())
+	}
+	return l
+}
+
+// linkSpec is the link of the family that stands on the uplink, or else of the
+// network's first mode.
+func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.State) (hostlink.Spec, error) {
+	lower, err := a.linkLower(ctx, want, state.Link)
+	if err != nil {
+		return hostlink.Spec{}, err
+	}
+	like := a.companion(want, state)
+	info := like.Mode.Info()
+	if info.HostSees {
+		return hostlink.Spec{}, vmnetd.Errorf(vmnetd.ErrInvalid, "guests on bridge %s reach this host without a link", want.Uplink).
+			WithNext(fmt.Sprintf("give the bridge an address: ip address add %s dev %s", want.IPs[0], state.Link.Name))
+	}
+	s := hostlink.Spec{Network: want.Network, Lower: lower.Index, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs, Guests: a.guestsOf(want)}
+	if !info.SharesMAC {
+		s.Mode, s.MAC = vmnetd.Bridge, vmnetd.DeriveMAC(a.o.Machine, "host-link "+want.Network)
+	}
+	return s, nil
+}
+
+func (a *Agent) linkLower(ctx context.Context, want wantedHostLink, up rtnl.Link) (rtnl.Link, error) {
+	if want.VLAN == 0 {
+		return up, nil
+	}
+	a.vlans.Lock()
+	defer a.vlans.Unlock()
+	return a.o.Provisioner.EnsureVLAN(ctx, up, want.VLAN)
+}
+
+// companion is the guest whose family the link has to have: one that stands on the
+// same lower device, or the one that the network would take first.
+func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
+	facts := a.uplinkFacts(want.Uplink, state)
+	users := facts.Users
+	if want.VLAN != 0 {
+		users = facts.VLANs[want.VLAN].Users
+	}
+	for _, u := range users {
+		if u.Owner != "" {
+			return u
+		}
+	}
+	cfg := a.config()
+	for _, n := range cfg.Policy.Networks {
+		if n.Name != want.Network {
+			continue
+		}
+		modes := slices.Concat(n.Grant.Modes, cfg.Policy.Defaults.Modes, []vmnetd.Mode{vmnetd.Bridge})
+		if first := modes[0]; first != vmnetd.Auto {
+			return policy.User{Mode: first, Flag: n.Grant.Flag}
+		}
+		if facts.Wireless || facts.MaxMACs == 1 {
+			return policy.User{Mode: vmnetd.L2, Flag: n.Grant.Flag}
+		}
+	}
+	return policy.User{Mode: vmnetd.Bridge}
+}
+
+// guestsOf is the addresses of a network's guests that this host could reach by the
+// link.
+func (a *Agent) guestsOf(want wantedHostLink) []netip.Addr {
+	var all []netip.Addr
+	for _, r := range a.store.of("") {
+		if r.Network != want.Network || r.Uplink != want.Uplink || r.Phase == vmnetd.Detaching {
+			continue
+		}
+		for _, p := range r.known() {
+			if !p.Addr().IsLinkLocalUnicast() {
+				all = append(all, p.Addr())
+			}
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all
+}
+
+// releaseLinkVLAN removes the VLAN device that a link stood on, if nobody else
+// wants it.
+func (a *Agent) releaseLinkVLAN(ctx context.Context, was wantedHostLink) {
+	if was.VLAN == 0 {
+		return
+	}
+	gone := record{Attachment: vmnetd.Attachment{Uplink: was.Uplink, VLAN: was.VLAN, Mode: vmnetd.Bridge}}
+	if err := a.releaseVLAN(ctx, gone); err != nil {
+		a.o.Log.Warn("cannot remove a VLAN device that nobody uses", "uplink", was.Uplink, "vlan", was.VLAN, "err", err)
+	}
+}
+
+// followHostLinks keeps the links as they are wanted while uplinks come and go and
+// guests' addresses change.
+func (a *Agent) followHostLinks(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.links.bell:
+			a.ensureHostLinks(ctx)
+		}
+	}
+}
+
+func (a *Agent) lookAtHostLinks() { a.links.ring() }
+
+func (a *Agent) ensureHostLinks(ctx context.Context) {
+	a.links.changing.Lock()
+	defer a.links.changing.Unlock()
+	for _, want := range a.links.all() {
+		if _, err := a.ensureHostLink(ctx, want); err != nil {
+			a.links.trouble(want, err)
+			a.o.Log.Warn("host link", "network", want.Network, "err", err)
+		}
+	}
+}
+
+// linked is the networks that this host has a link to.
+func (a *Agent) linked() map[string]bool {
+	all := map[string]bool{}
+	for _, want := range a.links.all() {
+		all[want.Network] = true
+	}
+	return all
+}

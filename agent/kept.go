@@ -57,13 +57,13 @@ func (a *Agent) define(ctx context.Context, r record) (changed bool, err error) 
 
 // keptRequest is what asks for the same NIC again.
 func keptRequest(r record) vmnetd.Request {
-	return vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Request.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Request.Queues, Bus: r.Request.Bus, Addr: r.Request.Addr}
+	return vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Request.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Request.Queues, IPs: r.Request.IPs, Bus: r.Request.Bus, Addr: r.Request.Addr}
 }
 
 // element is the interface that gives the VM this NIC at its next start.
 func (r record) element() domxml.Element {
 	return domxml.Element{
-		NIC:    domxml.NIC{MAC: r.MAC, ID: r.ID, Network: r.Network, Mode: string(r.Mode)},
+		NIC:    domxml.NIC{MAC: r.MAC, ID: r.ID, Network: r.Network, Mode: string(r.Mode), IPs: r.givenIPs()},
 		Target: r.Ifname, Queues: r.Queues, MTU: r.MTU, Addr: r.Addr,
 	}
 }
@@ -150,7 +150,7 @@ func (a *Agent) keptNICs(ctx context.Context, vm hypervisor.VM) ([]keptNIC, erro
 	for _, w := range a.kept {
 		for _, req := range w.NICs {
 			if w.Name == vm.Name {
-				list = append(list, keptNIC{domxml.NIC{MAC: req.MAC, ID: req.ID, Network: req.Network, Mode: string(req.Mode)}, vmnetd.Ifname(vm.Name, req.ID)})
+				list = append(list, keptNIC{domxml.NIC{MAC: req.MAC, ID: req.ID, Network: req.Network, Mode: string(req.Mode), IPs: strings.Join(req.IPs, ",")}, vmnetd.Ifname(vm.Name, req.ID)})
 			}
 		}
 	}

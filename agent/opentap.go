@@ -195,12 +195,13 @@ func (a *Agent) claimed(ctx context.Context, k key, owner Owner, sent error) (vm
 		}
 		dev, err := a.o.Devices.Find(ctx, r.Ifname)
 		if err == nil {
-			r, err = a.linkUp(ctx, r, dev)
+			r, err = a.finish(ctx, r, dev)
 		}
 		if err != nil {
 			return vmnetd.Attachment{}, a.void(ctx, r, err)
 		}
 		a.owners.watch(k, owner)
+		a.listen(ctx, r)
 		return a.justChanged(r), nil
 	}, func() (vmnetd.Attachment, error) { return a.underWay(vmnetd.Request{VM: k.vm, ID: k.id}) })
 }

@@ -137,7 +137,10 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 // change through the queues, and sets it up. One that has gone is not made anew:
 // nobody would hold its queues.
 func (a *Agent) putRight(ctx context.Context, r record) (record, error) {
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	dev, err := a.dev(ctx, r)
+	if err == nil && r.Moved { // none is moved before its queues are held
+		r.Handed = dev.Ifindex
+	}
 	if err == nil && r.Handed == dev.Ifindex && r.Uplink != "" {
 		r, dev, err = a.device(ctx, r)
 	}
@@ -147,7 +150,7 @@ func (a *Agent) putRight(ctx context.Context, r record) (record, error) {
 	case err != nil:
 		return r, err
 	}
-	return a.linkUp(ctx, r, dev)
+	return a.finish(ctx, r, dev)
 }
 
 // owned says whether the record's queues are in somebody's hands, as its owner

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -134,10 +133,8 @@ func (r record) speaks() bool { return r.Phase == vmnetd.Attached && !r.Halted }
 func (r record) address() announce.Address {
 	mac, _ := r.mac() // a decision has one
 	address := announce.Address{MAC: mac, Ifindex: r.Lower, Name: r.FullName()}
-	for _, text := range r.IPs {
-		if ip, err := netip.ParseAddr(text); err == nil {
-			address.IPs = append(address.IPs, ip)
-		}
+	for _, p := range r.known() {
+		address.IPs = append(address.IPs, p.Addr())
 	}
 	return address
 }
@@ -159,7 +156,9 @@ func (a *Agent) announceOne(r record, why string) {
 func (a *Agent) quiet(r record) {
 	address := r.address()
 	a.o.Announcer.Forget(r.FullName(), address.MAC)
-	a.o.Announcer.Forget(r.Uplink, address.MAC)
+	if !r.Mode.Info().SharesMAC { // others have it too
+		a.o.Announcer.Forget(r.Uplink, address.MAC)
+	}
 }
 
 func (a *Agent) wasAnnounced(name string, done vmnetd.Announcement) {
@@ -221,7 +220,7 @@ func (a *Agent) setLink(ctx context.Context, k key, up bool) {
 // lower is the device that a NIC's device stands on: the uplink's, or the VLAN
 // device of its network over it, which is made for the first NIC.
 func (a *Agent) lower(ctx context.Context, r record, up rtnl.Link) (rtnl.Link, error) {
-	if r.VLAN == 0 {
+	if r.vlanDevice() == 0 {
 		return up, nil
 	}
 	a.vlans.Lock()
@@ -229,18 +228,30 @@ func (a *Agent) lower(ctx context.Context, r record, up rtnl.Link) (rtnl.Link, e
 	return a.o.Provisioner.EnsureVLAN(ctx, up, r.VLAN)
 }
 
+// vlanDevice is the VLAN whose device the NIC stands on, 0 for none: on a bridge
+// the VLAN is its port's.
+func (r record) vlanDevice() int {
+	if r.Mode.Info().Family == vmnetd.FamilyBridge {
+		return 0
+	}
+	return r.VLAN
+}
+
 // releaseVLAN removes the VLAN device of a NIC that has gone, if no other NIC
 // wants it.
 func (a *Agent) releaseVLAN(ctx context.Context, gone record) error {
-	if gone.VLAN == 0 {
+	if gone.vlanDevice() == 0 {
 		return nil
 	}
 	a.vlans.Lock()
 	defer a.vlans.Unlock()
 	for _, r := range a.store.of("") {
-		if r.key() != gone.key() && r.Uplink == gone.Uplink && r.VLAN == gone.VLAN {
+		if r.key() != gone.key() && r.Uplink == gone.Uplink && r.vlanDevice() == gone.VLAN {
 			return nil
 		}
+	}
+	if a.links.uses(gone.Uplink, gone.VLAN) {
+		return nil
 	}
 	index := a.uplinkIndexes()[gone.Uplink]
 	if index == 0 {

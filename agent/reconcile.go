@@ -8,6 +8,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/room"
 )
 
 // lookAgain has a VM's attachments looked at, once, however often it is called
@@ -127,6 +128,7 @@ func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
 		if !waits {
 			a.retries.done(r.key())
 		}
+		a.keepWatch(ctx, r)
 		if problem := a.narrow(r); r.Problem != problem {
 			r.Problem = problem
 			a.store.note(r)
@@ -139,6 +141,9 @@ func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
 // goes on sending what it was told: its largest frames are lost.
 func (a *Agent) narrow(r record) string {
 	lower, ok := a.o.Links.ByIndex(r.Lower)
+	if ok && r.Mode.Info().SharesMAC && lower.MAC.String() != r.MAC {
+		return fmt.Sprintf("uplink %s has the MAC %s now, which its guests share, and this one was given %s: detach it and attach it again", r.Uplink, lower.MAC, r.MAC)
+	}
 	if !ok || lower.MTU >= r.MTU {
 		return ""
 	}
@@ -147,18 +152,25 @@ func (a *Agent) narrow(r record) string {
 
 // sound says whether an attached record's device is what it was handed over as.
 func (a *Agent) sound(ctx context.Context, r record) bool {
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
 	lower, ok := a.o.Links.ByIndex(r.Lower)
-	return err == nil && ok && r.is(dev, lower)
+	if !ok || r.inForeignHands() {
+		return ok
+	}
+	dev, err := a.dev(ctx, r)
+	return err == nil && r.is(dev, lower)
 }
+
+// inForeignHands says that the device is in a namespace of others: what their root
+// does with it is theirs.
+func (r record) inForeignHands() bool { return r.Moved && r.endpoint() }
 
 // lost tells that an attached record's device has gone, before it is repaired:
 // until then the guest has no network, and "attached" would be untrue.
 func (a *Agent) lost(ctx context.Context, r record) record {
-	if r.Phase != vmnetd.Attached {
+	if r.Phase != vmnetd.Attached || r.inForeignHands() {
 		return r
 	}
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	dev, err := a.dev(ctx, r)
 	if err == nil && dev.Ifindex == r.Handed || err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
 		return r
 	}
@@ -224,7 +236,13 @@ const unknownPID = 0
 // holders is the processes that hold the record's queues; where none was found
 // and the search was not complete, unknownPID.
 func (a *Agent) holders(ctx context.Context, r record) []int {
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	if r.endpoint() {
+		return nil
+	}
+	if r.Moved {
+		return a.holdersElsewhere(r)
+	}
+	dev, err := a.dev(ctx, r)
 	if err != nil {
 		return nil
 	}
@@ -233,6 +251,18 @@ func (a *Agent) holders(ctx context.Context, r record) []int {
 		return []int{unknownPID}
 	}
 	return pids
+}
+
+// holdersElsewhere is who holds the queues of a device that was moved: nothing tells
+// a descriptor of it from others any more, since its number has changed.
+func (a *Agent) holdersElsewhere(r record) []int {
+	switch {
+	case r.Owner == nil:
+		return []int{unknownPID}
+	case a.alive(*r.Owner):
+		return []int{r.Owner.PID}
+	}
+	return nil
 }
 
 // wants says where vms: lists a NIC.
@@ -322,6 +352,30 @@ func (a *Agent) unwish(r record) error {
 	return nil
 }
 
+// sweepRoom is sweep for vmnetd's own namespace. Whose queues a device there has,
+// nothing tells: one of a VM that runs is adopted, and of any other nobody knows.
+func (a *Agent) sweepRoom(ctx context.Context) error {
+	err := a.at(ctx, ownRoom, false, func(p room.Place) error {
+		devices, err := p.Ours(ctx)
+		if err != nil {
+			return err
+		}
+		for _, dev := range devices {
+			if _, ok := a.store.get(key{dev.VM, dev.ID}); ok && dev.VM != "" {
+				continue
+			}
+			if err := a.adopt(ctx, dev, ownRoom, nil); err != nil {
+				a.o.Log.Error("a device of ours that no record names stays", "ifname", dev.Ifname, "err", err)
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // sweep looks, once at the start, at every device of ours in the kernel that no
 // record names: one that a process holds is adopted, the others are removed.
 func (a *Agent) sweep(ctx context.Context) error {
@@ -339,7 +393,7 @@ func (a *Agent) sweep(ctx context.Context) error {
 			doomed = append(doomed, dev)
 			continue
 		}
-		if err := a.adopt(ctx, dev, pids); err != nil {
+		if err := a.adopt(ctx, dev, "", pids); err != nil {
 			a.o.Log.Error("a device of ours that no record names stays", "ifname", dev.Ifname, "err", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"net"
 	"strings"
@@ -40,6 +41,11 @@ type record struct {
 	Undefine   bool           `json:"undefine,omitempty"`   // and no more, once it is detached
 	Change     bool           `json:"change,omitempty"`     // mac: {change: allow}
 	GuestMAC   string         `json:"guest_mac,omitempty"`  // that the guest took instead of MAC
+	Terms      terms          `json:"terms,omitzero"`       // what policy gave beside
+	Heard      []heard        `json:"heard,omitempty"`      // addresses that the guest uses, as learned
+	Moved      bool           `json:"moved,omitempty"`      // its device lives in home(), not here
+	Guarded    bool           `json:"guarded,omitempty"`    // its device has a filter or a bandwidth of ours
+	Filled     int            `json:"filled,omitempty"`     // with this NIC's MAC, the so manieth, the uplink had to become promiscuous
 }
 
 func (r record) key() key { return key{r.VM, r.ID} }
@@ -51,7 +57,7 @@ func (r record) decided() bool { return r.MAC != "" }
 // nic is the record's NIC as the hypervisor knows it.
 func (r record) nic() hypervisor.NIC {
 	mac, _ := vmnetd.ParseMAC(r.MAC) // a decision has one
-	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, Network: r.Network, Mode: string(r.Mode), MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == handoverFD}
+	return hypervisor.NIC{ID: r.ID, Ifname: r.Ifname, Network: r.Network, Mode: string(r.Mode), IPs: r.givenIPs(), MAC: mac, MTU: r.MTU, Queues: r.Queues, Bus: r.Bus, Addr: r.Addr, ByFD: r.Request.Handover == handoverFD}
 }
 
 // byName says that libvirt opens the device by its name.
@@ -92,13 +98,17 @@ func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 	if r.Handed != 0 {
 		mtu = min(mtu, lower.MTU)
 	}
-	return tapdev.Spec{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, MAC: mac, MTU: mtu, Queues: r.Queues, ByName: r.byName(), Filtered: r.Change}, nil
+	return tapdev.Spec{
+		VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, Kind: r.Kind, Flag: r.Terms.Flag, MAC: mac, MTU: mtu,
+		Queues: r.Queues, ByName: r.byName(), Filtered: r.Change, Port: r.port(),
+	}, nil
 }
 
 // is says whether a device is what the record was handed over as.
 func (r record) is(dev tapdev.Device, lower rtnl.Link) bool {
-	return dev.Up != r.Halted && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
-		dev.MAC.String() == cmp.Or(r.GuestMAC, r.MAC) && dev.MTU == min(r.MTU, lower.MTU)
+	mac, err := r.mac()
+	return err == nil && dev.Up != r.Halted && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
+		(r.Mode.Info().SharesMAC || bytes.Equal(dev.MAC, tapdev.HostMAC(r.Kind, mac))) && dev.MTU == min(r.MTU, lower.MTU)
 }
 
 // take copies what the kernel says of the device.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // subscribers hear of every change, in order.
@@ -97,15 +97,25 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 	if r.GuestMAC != "" {
 		att.Reasons = append(att.Reasons, "the guest took the MAC "+r.GuestMAC+", and the device has it too")
 	}
-	link, ok := a.o.Links.ByIndex(r.Ifindex)
-	if r.Ifindex == 0 || !ok || link.Name != r.Ifname {
-		att.Ifindex, link = 0, rtnl.Link{}
-	}
-	att.Link = linkState(link.Up, link.Carrier)
+	att.Ifindex, att.Link = a.linkOf(r)
 	if att.Phase == vmnetd.Attached {
 		att.Problem = cmp.Or(att.Problem, r.Stale, r.Note, r.liveOnly())
 	}
 	return att
+}
+
+// linkOf is the index and the state of a record's device. One that lives elsewhere
+// is as it was left there, with the carrier of its uplink.
+func (a *Agent) linkOf(r record) (ifindex int, state string) {
+	if r.Moved {
+		lower, ok := a.o.Links.ByIndex(r.Lower)
+		return r.Ifindex, linkState(ok && r.Phase == vmnetd.Attached && !r.Halted, lower.Carrier)
+	}
+	link, ok := a.o.Links.ByIndex(r.Ifindex)
+	if r.Ifindex == 0 || !ok || link.Name != r.Ifname {
+		return 0, linkState(false, false)
+	}
+	return r.Ifindex, linkState(link.Up, link.Carrier)
 }
 
 // linkState is a device's link in the words of Attachment.Link and
@@ -185,6 +195,11 @@ func (a *Agent) Status() vmnetd.Status {
 			s.Problems = append(s.Problems, c)
 		}
 	}
+	for _, l := range a.HostLinks() {
+		if c := linkCheck(l); c.Level != vmnetd.LevelOK {
+			s.Problems = append(s.Problems, c)
+		}
+	}
 	for _, att := range s.Attachments {
 		if att.Phase != vmnetd.Attached || att.Problem != "" {
 			s.Problems = append(s.Problems, problemOf(att))
@@ -248,10 +263,32 @@ func uplinkCheck(u vmnetd.UplinkState) vmnetd.Check {
 	return c
 }
 
+func linkCheck(l vmnetd.HostLink) vmnetd.Check {
+	c := vmnetd.Check{Level: vmnetd.LevelOK, Name: "host link " + l.Network, Text: fmt.Sprintf("%s on %s, %s", l.Ifname, l.Uplink, strings.Join(l.IPs, ", "))}
+	if l.Problem != "" {
+		c.Level, c.Text, c.Do = vmnetd.LevelWarn, l.Problem, "vmnetd host-link "+l.Network
+	}
+	return c
+}
+
+// routedCheck says what applies to guests whose frames this host routes.
+func (a *Agent) routedCheck() []vmnetd.Check {
+	for _, r := range a.store.of("") {
+		if r.Mode.Info().Routed {
+			return []vmnetd.Check{{Level: vmnetd.LevelOK, Name: "mode l3", Text: "this host's routing table and its output chain decide about what guests of mode l3 send: ip route, nft list hook ip output"}}
+		}
+	}
+	return nil
+}
+
 // Doctor implements API.
 func (a *Agent) Doctor(ctx context.Context) []vmnetd.Check {
 	a.lookAtFiles()
-	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
+	list := slices.Concat(a.o.Devices.Doctor(ctx), a.o.Filters.Doctor(ctx), a.o.Rooms.Doctor(ctx), a.o.Hypervisor.Doctor(ctx), a.configChecks())
+	list = append(list, a.routedCheck()...)
+	for _, l := range a.HostLinks() {
+		list = append(list, linkCheck(l))
+	}
 	for _, u := range a.Uplinks() {
 		list = append(list, uplinkCheck(u))
 	}

@@ -165,10 +165,10 @@ func TestRequestsThatNoLookupIsNeededToRefuse(t *testing.T) {
 	}{
 		{vmnetd.Request{VM: "a/b"}, 0, vmnetd.ErrInvalid, "contains '/'"},
 		{vmnetd.Request{VM: "vm1", ID: "0net"}, 0, vmnetd.ErrInvalid, "NIC id"},
-		{vmnetd.Request{VM: "vm1", Via: "libvirt:x"}, 0, vmnetd.ErrInvalid, "none of libvirt, qmp and"},
+		{vmnetd.Request{VM: "vm1", Via: "libvirt:x"}, 0, vmnetd.ErrInvalid, "none of libvirt, qmp, qmp:/path"},
 		{vmnetd.Request{VM: "vm1", Config: true, Handover: "fd"}, 0, vmnetd.ErrInvalid, "cannot be kept"},
-		{vmnetd.Request{VM: "vm1", Via: "netns:/run/x"}, 0, vmnetd.ErrInvalid, "not in this version"},
-		{vmnetd.Request{VM: "vm1", Via: "qmp:relative"}, 0, vmnetd.ErrInvalid, "none of libvirt, qmp and"},
+		{vmnetd.Request{VM: "vm1", Via: "netns:relative"}, 0, vmnetd.ErrInvalid, "none of libvirt, qmp, qmp:/path"},
+		{vmnetd.Request{VM: "vm1", Via: "qmp:relative"}, 0, vmnetd.ErrInvalid, "none of libvirt, qmp, qmp:/path"},
 		{vmnetd.Request{VM: "vm1", Via: "qmp:/tmp/s"}, 1000, vmnetd.ErrDenied, "only root"},
 	} {
 		if _, err := a.Attach(t.Context(), Caller{UID: c.uid}, c.req); !errors.Is(err, c.want) || !contains(err, c.say) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,8 @@ type store struct {
 	byVM    map[string]map[key]*entry
 	byIndex map[int]*entry
 	loose   map[key]*entry // not attached: on their way, in trouble or going
+	away    map[key]*entry // attached, and their device lives in another namespace
+	byIP    map[netip.Addr]key
 	held    map[key]string // NICs of vms: detached until the VM's next start: the run they were detached from
 	unsaved bool           // the file may not say what the records say
 	file    bytes.Buffer   // what is written, kept for its memory
@@ -53,7 +56,7 @@ type stateFile struct {
 func newStore(path, boot string, fp failpoint.Set) *store {
 	return &store{
 		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{},
-		byIndex: map[int]*entry{}, loose: map[key]*entry{}, held: map[key]string{},
+		byIndex: map[int]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr]key{}, held: map[key]string{},
 	}
 }
 
@@ -116,11 +119,17 @@ func (s *store) set(e *entry) {
 		s.byVM[k.vm] = map[key]*entry{}
 	}
 	s.byVM[k.vm][k] = e
-	if e.Ifindex != 0 {
+	if e.Ifindex != 0 && !e.Moved { // of another namespace's index nothing is heard here
 		s.byIndex[e.Ifindex] = e
 	}
-	if e.Phase != vmnetd.Attached {
+	switch {
+	case e.Phase != vmnetd.Attached:
 		s.loose[k] = e
+	case e.Moved:
+		s.away[k] = e
+	}
+	for _, p := range e.known() {
+		s.byIP[p.Addr()] = k
 	}
 }
 
@@ -131,6 +140,12 @@ func (s *store) unset(k key) {
 	}
 	delete(s.records, k)
 	delete(s.loose, k)
+	delete(s.away, k)
+	for _, p := range old.known() {
+		if s.byIP[p.Addr()] == k {
+			delete(s.byIP, p.Addr())
+		}
+	}
 	if s.byIndex[old.Ifindex] == old {
 		delete(s.byIndex, old.Ifindex)
 	}
@@ -251,6 +266,33 @@ func (s *store) unsettled() []record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return sorted(s.loose)
+}
+
+// unseen is the records whose devices the mirror of links may not have: those that
+// are not attached, and those whose device lives elsewhere.
+func (s *store) unseen() []record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(sorted(s.loose), sorted(s.away))
+}
+
+// heldIPs is the addresses that attachments have, and which.
+func (s *store) heldIPs() map[netip.Addr]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := make(map[netip.Addr]string, len(s.byIP))
+	for ip, k := range s.byIP {
+		held[ip] = vmnetd.FullName(k.vm, k.id)
+	}
+	return held
+}
+
+// holderOf is the attachment that has an address, "" for none.
+func (s *store) holderOf(ip netip.Addr) (k key, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok = s.byIP[ip]
+	return k, ok
 }
 
 func sorted(entries map[key]*entry) []record {

@@ -170,6 +170,8 @@ type Devices interface {
 	// SetFilter has the device receive what the guest asks for: its MAC, its
 	// groups, or all multicasts.
 	SetFilter(ctx context.Context, dev tapdev.Device, mac net.HardwareAddr, groups []net.HardwareAddr, all bool) error
+	// Lacking is the kinds of device that this kernel does not have, and why.
+	Lacking(ctx context.Context) map[vmnetd.Kind]string
 	// VHost says whether the host has vhost-net, and if not why.
 	VHost() (ok bool, reason string)
 	// Doctor checks what the devices need of the host.

@@ -55,7 +55,7 @@ type NIC struct {
 	ByFD   bool                                            // the queue fds go to QEMU also where libvirt could open the device
 	Open   func(ctx context.Context) (*queuefd.Set, error) // called once the place is known; the Set stays the callee's to close
 
-	Network, Mode string // what it was given: libvirt keeps that with the run, which may go on elsewhere, or later
+	Network, Mode, IPs string // what it was given: libvirt keeps that with the run, which may go on elsewhere, or later
 }
 
 // Place is where a NIC was plugged: QEMU's bus and slot, or with libvirt the PCI

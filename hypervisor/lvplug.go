@@ -141,7 +141,7 @@ func checkNamedNIC(nic NIC) error {
 
 func nicElement(nic NIC) domxml.Element {
 	return domxml.Element{
-		NIC:    domxml.NIC{MAC: nic.MAC.String(), ID: nic.ID, Network: nic.Network, Mode: nic.Mode},
+		NIC:    domxml.NIC{MAC: nic.MAC.String(), ID: nic.ID, Network: nic.Network, Mode: nic.Mode, IPs: nic.IPs},
 		Target: nic.Ifname, Queues: nic.Queues, MTU: nic.MTU, Addr: nic.Addr,
 	}
 }

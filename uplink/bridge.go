@@ -173,3 +173,10 @@ func parameterName(table []parameter, attr int) string {
 	i := slices.IndexFunc(table, func(p parameter) bool { return p.attr == attr })
 	return table[i].name
 }
+
+// filters says whether a bridge tells VLANs apart.
+func filters(bridge rtnl.Link) (on bool) {
+	const vlanFiltering = 7 // IFLA_BR_VLAN_FILTERING
+	rtnl.Each(bridge.Data, func(attr int, v []byte) { on = on || attr == vlanFiltering && len(v) == 1 && v[0] != 0 })
+	return on
+}

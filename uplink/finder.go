@@ -53,7 +53,7 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 		return State{}, err
 	}
 	f.bind(spec, link)
-	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index)}
+	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index), Filtering: link.Kind == kindBridge && filters(link)}
 	for _, l := range s.Users {
 		if l.VLANProto == "802.1Q" {
 			s.VLANs = append(s.VLANs, OnVLAN{ID: l.VLAN, Link: l, Users: f.links.On(l.Index)})

@@ -16,7 +16,7 @@ import (
 func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, error) {
 	var dev tapdev.Device
 	err := f.W.do("Ensure", func() error {
-		if d := f.W.devices[spec.Ifname]; d != nil {
+		if d := f.W.here(spec.Ifname); d != nil {
 			d.MAC, d.MTU = spec.MAC, cmp.Or(spec.MTU, d.MTU)
 			dev = d.Device
 			return nil
@@ -35,8 +35,8 @@ func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, err
 			if spec.Mode.Info().Exclusive {
 				u.mac = spec.MAC.String()
 			}
-			dev = tapdev.Device{VM: spec.VM, ID: spec.ID, Ifname: spec.Ifname, Ifindex: f.W.index(), Lower: u.index, Mode: spec.Mode, MAC: spec.MAC, MTU: mtu, Queues: spec.Queues}
-			f.W.devices[spec.Ifname], f.W.named[dev.Ifindex] = &device{dev, name}, dev.Ifname
+			dev = tapdev.Device{VM: spec.VM, ID: spec.ID, Ifname: spec.Ifname, Ifindex: f.W.index(), Lower: u.index, Mode: spec.Mode, Kind: spec.Kind, MAC: spec.MAC, MTU: mtu, Queues: spec.Queues}
+			f.W.devices[spec.Ifname], f.W.named[dev.Ifindex] = &device{Device: dev, uplink: name}, dev.Ifname
 			f.W.linkChanged(dev.Ifindex)
 			return nil
 		}
@@ -59,7 +59,7 @@ func (w *World) free(uplinkName string, spec tapdev.Spec) error {
 func (f Devices) Find(_ context.Context, ifname string) (tapdev.Device, error) {
 	var dev tapdev.Device
 	err := f.W.do("Find", func() error {
-		d := f.W.devices[ifname]
+		d := f.W.here(ifname)
 		if ifname == "" {
 			return errors.New("the kernel refuses to look for a device without a name")
 		}
@@ -137,7 +137,9 @@ func (f Devices) Ours(context.Context) ([]tapdev.Device, error) {
 	var list []tapdev.Device
 	err := f.W.do("Ours", func() error {
 		for _, d := range f.W.devices {
-			list = append(list, d.Device)
+			if d.home == "" {
+				list = append(list, d.Device)
+			}
 		}
 		return nil
 	})
@@ -173,5 +175,29 @@ func (f Devices) SetFilter(_ context.Context, dev tapdev.Device, mac net.Hardwar
 
 // Move implements agent.Devices.
 func (f Devices) Move(_ context.Context, dev tapdev.Device, to *netns.NS) error {
-	return f.W.do("Move", func() error { return nil })
+	return f.W.do("Move", func() error {
+		d := f.W.here(dev.Ifname)
+		if d == nil {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device %s", dev.Ifname)
+		}
+		for name, ns := range f.W.places {
+			if ns == to {
+				d.home, d.Up = name, false
+				f.W.linkChanged(d.Ifindex)
+				return nil
+			}
+		}
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no such namespace")
+	})
+}
+
+// Lacking implements agent.Devices.
+func (Devices) Lacking(context.Context) map[vmnetd.Kind]string { return nil }
+
+// here is a device in the host's own namespace.
+func (w *World) here(ifname string) *device {
+	if d := w.devices[ifname]; d != nil && d.home == "" {
+		return d
+	}
+	return nil
 }

@@ -11,8 +11,12 @@ import (
 	"sync"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/filter"
+	"github.com/vmnetd/vmnetd/hostlink"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/tapdev"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -43,6 +47,14 @@ type World struct {
 	at     map[string]hook // by the name of the call
 
 	announced []string
+
+	places    map[string]*netns.NS     // network namespaces beside the host's, by name
+	guards    map[string]filter.Spec   // by place and ifname
+	ears      map[string]bool          // guests that are listened to
+	hostLinks map[string]hostlink.Spec // by network
+	onRoom    []func(int)
+	onLost    []func()
+	onHeard   []func(learn.Event)
 }
 
 // hook is what happens right before calls of one name.
@@ -63,7 +75,9 @@ type uplinkDev struct {
 
 type device struct {
 	tapdev.Device
-	uplink string
+	uplink   string
+	home     string // the place it lives in, "" for the host's own namespace
+	settings tapdev.Settings
 }
 
 type vm struct {
@@ -82,7 +96,8 @@ type nic struct {
 
 // New makes an empty host.
 func New() *World {
-	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, domains: map[string]*domain{}, procs: map[int][]int{}, at: map[string]hook{}}
+	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, domains: map[string]*domain{}, procs: map[int][]int{}, at: map[string]hook{},
+		places: map[string]*netns.NS{}, guards: map[string]filter.Spec{}, ears: map[string]bool{}, hostLinks: map[string]hostlink.Spec{}}
 }
 
 // The four faces of the host, for the agent's interfaces of the same names.
@@ -118,7 +133,7 @@ func (w *World) Revive() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dead, w.dieAt, w.failAt, w.calls = false, 0, 0, 0
-	w.onLink, w.onVM = nil, nil
+	w.onLink, w.onVM, w.onRoom, w.onLost, w.onHeard = nil, nil, nil, nil, nil
 }
 
 // Calls is how many calls that could fail were made since FailAt or DieAt.
@@ -312,7 +327,7 @@ func (w *World) PutDevice(d tapdev.Device, uplinkName string) tapdev.Device {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d.Ifindex, d.Lower = w.index(), w.uplinks[uplinkName].index
-	w.devices[d.Ifname], w.named[d.Ifindex] = &device{d, uplinkName}, d.Ifname
+	w.devices[d.Ifname], w.named[d.Ifindex] = &device{Device: d, uplink: uplinkName}, d.Ifname
 	return d
 }
 
@@ -489,7 +504,7 @@ func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error
 		}
 		s.Present, s.Link = true, f.W.uplinkLink(spec.Name, u)
 		for _, d := range f.W.devices {
-			if d.uplink == spec.Name {
+			if d.uplink == spec.Name && d.home == "" {
 				s.Users = append(s.Users, f.W.link(d))
 			}
 		}
@@ -520,7 +535,7 @@ func (w *World) linkNamed(name string) (rtnl.Link, bool) {
 	if u := w.uplinks[name]; u != nil {
 		return w.uplinkLink(name, u), true
 	}
-	if d := w.devices[name]; d != nil {
+	if d := w.here(name); d != nil {
 		return w.link(d), true
 	}
 	return rtnl.Link{}, false
@@ -535,7 +550,9 @@ func (f Links) All() []rtnl.Link {
 		links = append(links, f.W.uplinkLink(name, u))
 	}
 	for _, d := range f.W.devices {
-		links = append(links, f.W.link(d))
+		if d.home == "" {
+			links = append(links, f.W.link(d))
+		}
 	}
 	return links
 }

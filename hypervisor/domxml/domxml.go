@@ -47,12 +47,13 @@ type NIC struct {
 	ID      string
 	Network string
 	Mode    string
+	IPs     string // the addresses that were asked for, with commas between; "": none
 	Was     string // the <interface> that it was before Import, exactly; "": none
 }
 
 // Element is an interface of ours to be written.
 type Element struct {
-	NIC             // ID, Network and Mode go into the metadata
+	NIC             // ID, Network, Mode and IPs go into the metadata
 	Target   string // the device's name, which begins with vmnetd.IfnamePrefix
 	Queues   int
 	MTU      int    // bytes, 0: not given

@@ -1,7 +1,9 @@
 package domxml
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 )
@@ -56,7 +58,7 @@ func (d *document) readNICs() ([]NIC, error) {
 }
 
 func readNIC(e *element) (NIC, error) {
-	if err := e.only("mac", "id", "network", "mode"); err != nil {
+	if err := e.only("mac", "id", "network", "mode", "ips"); err != nil {
 		return NIC{}, err
 	}
 	mac, err := vmnetd.ParseMAC(e.attr("mac"))
@@ -73,6 +75,13 @@ func readNIC(e *element) (NIC, error) {
 			return NIC{}, e.at.wrong(err)
 		}
 		n.Mode = string(m)
+	}
+	if n.IPs = e.attr("ips"); n.IPs != "" {
+		for _, ip := range strings.Split(n.IPs, ",") {
+			if _, err := netip.ParseAddr(ip); err != nil {
+				return NIC{}, e.at.wrongf("%q is no address", ip)
+			}
+		}
 	}
 	if was := e.kept(); was != nil {
 		n.Was = *was

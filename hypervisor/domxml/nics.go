@@ -86,7 +86,7 @@ func (x nicsXML) String() string {
 }
 
 func (n NIC) xml(name func(string) string) string {
-	s := "<" + name("nic") + attr("mac", n.MAC) + some("id", n.ID) + some("network", n.Network) + some("mode", n.Mode)
+	s := "<" + name("nic") + attr("mac", n.MAC) + some("id", n.ID) + some("network", n.Network) + some("mode", n.Mode) + some("ips", n.IPs)
 	if n.Was == "" {
 		return s + "/>"
 	}

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/learn"
+	"github.com/vmnetd/vmnetd/policy"
+	"github.com/vmnetd/vmnetd/room"
+)
+
+// ears are the devices that the learner listens to, by index.
+type ears struct {
+	mu sync.Mutex
+	on map[key]int
+}
+
+func (e *ears) hears(k key, ifindex int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.on[k] == ifindex && ifindex != 0
+}
+
+func (e *ears) set(k key, ifindex int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.on == nil {
+		e.on = map[key]int{}
+	}
+	e.on[k] = ifindex
+}
+
+// listen has the learner hear a NIC whose addresses are learned.
+func (a *Agent) listen(ctx context.Context, r record) {
+	if !r.Terms.Learn || r.Phase != vmnetd.Attached || a.ears.hears(r.key(), r.Ifindex) {
+		return
+	}
+	if err := a.listenTo(ctx, r); err != nil {
+		a.o.Log.Warn("addresses are not learned", "vm", r.VM, "id", r.ID, "err", err)
+		return
+	}
+	a.ears.set(r.key(), r.Ifindex)
+}
+
+func (a *Agent) listenTo(ctx context.Context, r record) error {
+	mac, err := r.mac()
+	if err != nil {
+		return err
+	}
+	dev, err := a.dev(ctx, r)
+	if err != nil {
+		return err
+	}
+	return a.at(ctx, r.where(), false, func(p room.Place) error {
+		fd, err := p.Packets(ctx, dev)
+		if err != nil {
+			return err
+		}
+		return a.o.Learner.Watch(learn.Spec{Key: r.FullName(), Fd: fd, Sends: r.Mode.Sends(r.Kind), Uplink: r.Lower, MAC: mac})
+	})
+}
+
+// deafen ends listening to a NIC.
+func (a *Agent) deafen(r record) {
+	if r.Terms.Learn {
+		a.o.Learner.Forget(r.FullName())
+		a.ears.set(r.key(), 0)
+	}
+}
+
+// heard takes what the learner tells to the VM's turn.
+func (a *Agent) heard(e learn.Event) {
+	vm, id, ok := vmnetd.SplitFullName(e.Key)
+	if ok {
+		a.turns.do(vm, func(ctx context.Context) { a.learned(ctx, key{vm, id}, e) })
+	}
+}
+
+// learned brings a NIC's addresses to what its guest was heard to use. One that
+// cannot be its own is told once and not taken.
+func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
+	r, ok := a.store.get(k)
+	if !ok || r.Phase != vmnetd.Attached || !r.Terms.Learn {
+		return
+	}
+	if e.Defended {
+		a.collides(r, e.IP, "another station answers for it")
+		return
+	}
+	before := r.Heard
+	if why := a.notIts(ctx, r, e); why != "" {
+		a.collides(r, e.IP, why)
+		return
+	}
+	r.Heard = hear(before, e, time.Now(), cmp.Or(r.Terms.MaxIPs, policy.DefaultMaxIPs))
+	if slices.EqualFunc(before, r.Heard, func(x, y heard) bool { return x.IP == y.IP && x.Until.Equal(y.Until) }) {
+		return
+	}
+	a.useAddresses(ctx, r, e)
+}
+
+// useAddresses puts a NIC's addresses in force and writes them down.
+func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
+	r.showIPs()
+	if err := a.store.put(r); err != nil {
+		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+		return
+	}
+	dev, err := a.dev(ctx, r)
+	if err == nil {
+		r, dev, err = a.settle(ctx, r, dev)
+	}
+	if err == nil {
+		_, err = a.guard(ctx, r, dev)
+	}
+	if err != nil {
+		a.stuck(r, fmt.Errorf("cannot use its address %s: %w", e.IP, err))
+		return
+	}
+	ev := vmnetd.Event{Event: "address", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("uses %s, learned from %s", e.IP, e.How)}
+	if e.Gone {
+		ev.Text = fmt.Sprintf("no longer uses %s: %s", e.IP, e.Why)
+	}
+	a.event(ev)
+	a.changed(r)
+	a.lookAtHostLinks()
+}
+
+// notIts says why an address that a guest claims cannot be its own, "" if it can.
+func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
+	switch holder, held := a.store.holderOf(e.IP); {
+	case e.Gone:
+		return ""
+	case held && holder != r.key():
+		return "it is " + vmnetd.FullName(holder.vm, holder.id) + "'s"
+	case len(r.Terms.Within) > 0 && !e.IP.IsLinkLocalUnicast() && !slices.ContainsFunc(r.Terms.Within, func(p netip.Prefix) bool { return p.Contains(e.IP) }):
+		return "its network does not give it"
+	}
+	if spec, ok := a.specOf(r.Uplink); ok {
+		state, err := a.o.Uplinks.State(ctx, spec)
+		if err == nil && slices.ContainsFunc(state.Hosts, func(p netip.Prefix) bool { return p.Addr() == e.IP }) {
+			return "it is this host's own"
+		}
+	}
+	return ""
+}
+
+// collides tells of an address that a guest wants and cannot have, as the NIC's
+// note. Guests of ipvtaps have one MAC, from which EUI-64 makes one link-local
+// address for all of them.
+func (a *Agent) collides(r record, ip netip.Addr, why string) {
+	note := fmt.Sprintf("its guest wants %s, but %s", ip, why)
+	if r.Mode.Info().SharesMAC && ip.IsLinkLocalUnicast() {
+		note += "; guests of an ipvtap share a MAC, so let the guest make its link-local address otherwise (Linux: sysctl net.ipv6.conf.IF.addr_gen_mode=3)"
+	}
+	if r.Note == note {
+		return
+	}
+	r.Note = note
+	a.store.note(r)
+	a.event(vmnetd.Event{Event: "address-refused", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: note})
+	a.changed(r)
+}
+
+// fakeGuard is how long an address that is full of claims keeps what it learned
+// last: a guest that floods changes its own addresses at most so often.
+const fakeGuard = time.Second
+
+// hear is a list of addresses after an event. It has at most limit: then the one
+// that was heard of longest ago, and has no lease, makes room.
+func hear(list []heard, e learn.Event, now time.Time, limit int) []heard {
+	rest := slices.DeleteFunc(slices.Clone(list), func(h heard) bool {
+		return h.IP == e.IP || e.Gone && !e.IP.IsValid() && !h.Until.IsZero()
+	})
+	if e.Gone {
+		return rest
+	}
+	next := heard{IP: e.IP, How: e.How, At: now, Until: e.Until}
+	if i := slices.IndexFunc(list, func(h heard) bool { return h.IP == e.IP }); i >= 0 {
+		if next.Until.IsZero() { // a claim does not end a lease
+			next.Until, next.How = list[i].Until, list[i].How
+		}
+	} else if len(rest) >= limit {
+		oldest, ok := replaceable(rest, now)
+		if !ok {
+			return list
+		}
+		rest = slices.Delete(rest, oldest, oldest+1)
+	}
+	return append(rest, next)
+}
+
+func replaceable(list []heard, now time.Time) (oldest int, ok bool) {
+	for i, h := range list {
+		if h.Until.IsZero() && (!ok || h.At.Before(list[oldest].At)) {
+			oldest, ok = i, true
+		}
+	}
+	newest := slices.MaxFunc(list, func(x, y heard) int { return x.At.Compare(y.At) })
+	return oldest, ok && now.Sub(newest.At) >= fakeGuard
+}

@@ -1,0 +1,323 @@
+package agenttest
+
+import (
+	"context"
+	"slices"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/filter"
+	"github.com/vmnetd/vmnetd/hostlink"
+	"github.com/vmnetd/vmnetd/internal/netns"
+	"github.com/vmnetd/vmnetd/learn"
+	"github.com/vmnetd/vmnetd/room"
+	"github.com/vmnetd/vmnetd/tapdev"
+)
+
+// OwnRoom is where devices of ipvtaps live.
+const OwnRoom = "own"
+
+type (
+	// Rooms is agent.Rooms.
+	Rooms struct{ W *World }
+	// Filters is agent.Filters.
+	Filters struct{ W *World }
+	// Learner is agent.Learner.
+	Learner struct{ W *World }
+	// HostLinks is agent.HostLinks.
+	HostLinks struct{ W *World }
+)
+
+// Here implements agent.Rooms.
+func (f Rooms) Here() room.Place { return place{f.W, ""} }
+
+// Own implements agent.Rooms.
+func (f Rooms) Own(_ context.Context, make bool) (room.Place, error) {
+	err := f.W.do("Own", func() error {
+		if f.W.places[OwnRoom] != nil {
+			return nil
+		}
+		if !make {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no namespace of vmnetd's")
+		}
+		f.W.places[OwnRoom] = &netns.NS{}
+		return nil
+	})
+	return place{f.W, OwnRoom}, err
+}
+
+// At implements agent.Rooms.
+func (f Rooms) At(_ context.Context, path string) (room.Place, error) {
+	err := f.W.do("At", func() error {
+		if f.W.places[path] == nil {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
+		}
+		return nil
+	})
+	return place{f.W, path}, err
+}
+
+// Run implements agent.Rooms.
+func (f Rooms) Run(ctx context.Context, changed func(int)) error {
+	f.W.mu.Lock()
+	f.W.onRoom = append(f.W.onRoom, changed)
+	f.W.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+// Doctor implements agent.Rooms.
+func (Rooms) Doctor(context.Context) []vmnetd.Check { return nil }
+
+// AddNetns makes a network namespace at a path; RemoveNetns ends it, with what is
+// in it.
+func (w *World) AddNetns(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.places[path] = &netns.NS{}
+}
+
+// RemoveNetns is the end of a network namespace.
+func (w *World) RemoveNetns(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.places, path)
+	for name, d := range w.devices {
+		if d.home == path {
+			delete(w.devices, name)
+		}
+	}
+	for _, changed := range w.onRoom {
+		if path == OwnRoom {
+			go changed(0)
+		}
+	}
+}
+
+// Homes is where each device lives, by its first name; "" for the host's own
+// namespace.
+func (w *World) Homes() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	homes := map[string]string{}
+	for name, d := range w.devices {
+		homes[name] = d.home
+	}
+	return homes
+}
+
+// Settled is what a device was given in its namespace.
+func (w *World) Settled(ifname string) tapdev.Settings {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.devices[ifname]; d != nil {
+		return d.settings
+	}
+	return tapdev.Settings{}
+}
+
+// place is a network namespace of the world.
+type place struct {
+	w    *World
+	name string
+}
+
+func (p place) ID() string    { return p.name }
+func (p place) NS() *netns.NS { return p.w.places[p.name] }
+func (p place) Close() error  { return nil }
+
+func (p place) device(vm, id string) (*device, error) {
+	for _, d := range p.w.devices {
+		if d.home == p.name && d.VM == vm && d.ID == id {
+			return d, nil
+		}
+	}
+	return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device of %s in %s", vmnetd.FullName(vm, id), p.name)
+}
+
+func (p place) FindNIC(_ context.Context, vm, id string) (dev tapdev.Device, err error) {
+	err = p.w.do("FindNIC", func() error {
+		d, err := p.device(vm, id)
+		if err == nil {
+			dev = d.Device
+		}
+		return err
+	})
+	return dev, err
+}
+
+func (p place) Ours(context.Context) (list []tapdev.Device, err error) {
+	err = p.w.do("Ours", func() error {
+		for _, d := range p.w.devices {
+			if d.home == p.name {
+				list = append(list, d.Device)
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (got tapdev.Device, err error) {
+	err = p.w.do("Settle", func() error {
+		d, err := p.device(dev.VM, dev.ID)
+		if err != nil {
+			return err
+		}
+		d.settings = s
+		got = d.Device
+		return nil
+	})
+	return got, err
+}
+
+func (p place) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
+	return p.w.do("SetUp", func() error {
+		d, err := p.device(dev.VM, dev.ID)
+		if err == nil {
+			d.Up = up
+		}
+		return err
+	})
+}
+
+func (p place) Remove(_ context.Context, devs ...tapdev.Device) error {
+	return p.w.do("Remove", func() error {
+		for _, dev := range devs {
+			for name, d := range p.w.devices {
+				if d.home == p.name && d.Ifindex == dev.Ifindex {
+					delete(p.w.devices, name)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (p place) Guard(_ context.Context, spec filter.Spec) error {
+	return p.w.do("Guard", func() error {
+		p.w.guards[p.name+"/"+spec.Ifname] = spec
+		return nil
+	})
+}
+
+func (p place) Holds(_ context.Context, spec filter.Spec) (holds bool, err error) {
+	err = p.w.do("Holds", func() error {
+		_, holds = p.w.guards[p.name+"/"+spec.Ifname]
+		return nil
+	})
+	return holds, err
+}
+
+func (p place) Unguard(_ context.Context, ifnames ...string) error {
+	return p.w.do("Unguard", func() error {
+		for _, name := range ifnames {
+			delete(p.w.guards, p.name+"/"+name)
+		}
+		return nil
+	})
+}
+
+func (p place) Counters(context.Context, string) ([]vmnetd.Counter, error) { return nil, nil }
+
+func (p place) Answer(context.Context, tapdev.Device) error {
+	return p.w.do("Answer", func() error { return nil })
+}
+
+func (p place) Packets(context.Context, tapdev.Device) (int, error) { return -1, nil }
+
+// Guard is the filter of a device, where it has one.
+func (w *World) Guard(place, ifname string) (filter.Spec, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.guards[place+"/"+ifname]
+	return s, ok
+}
+
+// FlushFilters removes every filter, as `nft flush ruleset` does.
+func (w *World) FlushFilters() {
+	w.mu.Lock()
+	clear(w.guards)
+	lost := slices.Clone(w.onLost)
+	w.mu.Unlock()
+	for _, f := range lost {
+		f()
+	}
+}
+
+// Filtered implements agent.Filters.
+func (f Filters) Filtered(context.Context) ([]string, error) { return nil, nil }
+
+// Watch implements agent.Filters.
+func (f Filters) Watch(ctx context.Context, lost func()) error {
+	f.W.mu.Lock()
+	f.W.onLost = append(f.W.onLost, lost)
+	f.W.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+// Doctor implements agent.Filters.
+func (Filters) Doctor(context.Context) []vmnetd.Check { return nil }
+
+// Watch implements agent.Learner.
+func (f Learner) Watch(spec learn.Spec) error {
+	return f.W.do("Learn", func() error { f.W.ears[spec.Key] = true; return nil })
+}
+
+// Forget implements agent.Learner.
+func (f Learner) Forget(key string) {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	delete(f.W.ears, key)
+}
+
+// Run implements agent.Learner.
+func (f Learner) Run(ctx context.Context, heard func(learn.Event)) error {
+	f.W.mu.Lock()
+	f.W.onHeard = append(f.W.onHeard, heard)
+	f.W.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+// Hears says whether a guest is listened to.
+func (w *World) Hears(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ears[key]
+}
+
+// Hear tells what a guest was heard to use.
+func (w *World) Hear(e learn.Event) {
+	w.mu.Lock()
+	on := slices.Clone(w.onHeard)
+	w.mu.Unlock()
+	for _, f := range on {
+		f(e)
+	}
+}
+
+// Ensure implements agent.HostLinks.
+func (f HostLinks) Ensure(_ context.Context, spec hostlink.Spec) (hostlink.Link, error) {
+	l := hostlink.Link{Network: spec.Network, Ifname: "vml-" + spec.Network, Lower: spec.Lower, Kind: spec.Kind, Mode: spec.Mode, MAC: spec.MAC, IPs: spec.IPs, Up: true}
+	return l, f.W.do("HostLink", func() error { f.W.hostLinks[spec.Network] = spec; return nil })
+}
+
+// Remove implements agent.HostLinks.
+func (f HostLinks) Remove(_ context.Context, network string) error {
+	return f.W.do("RemoveHostLink", func() error { delete(f.W.hostLinks, network); return nil })
+}
+
+// Ours implements agent.HostLinks.
+func (f HostLinks) Ours(context.Context) ([]hostlink.Link, error) { return nil, nil }
+
+// HostLinks is the links that this host has, by network.
+func (w *World) HostLinks() map[string]hostlink.Spec {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := map[string]hostlink.Spec{}
+	for k, v := range w.hostLinks {
+		all[k] = v
+	}
+	return all
+}

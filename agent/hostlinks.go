@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/atomicfile"
+)
+
+// hostLinks is the links that this host is to have, kept over reboots in a file.
+type hostLinks struct {
+	changing sync.Mutex // one change at a time
+	path     string
+	bell     chan struct{}
+
+	mu   sync.Mutex
+	want map[string]wantedHostLink // by network
+	is   map[string]vmnetd.HostLink
+}
+
+type wantedHostLink struct {
+	Network string         `json:"network"`
+	Uplink  string         `json:"uplink"`
+	VLAN    int            `json:"vlan,omitempty"`
+	IPs     []netip.Prefix `json:"ips"`
+}
+
+func (w wantedHostLink) same(o wantedHostLink) bool { return reflect.DeepEqual(w, o) }
+
+// load reads what is kept.
+func (h *hostLinks) load() error {
+	b, err := os.ReadFile(h.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var list []wantedHostLink
+	if err == nil {
+		err = json.Unmarshal(b, &list)
+	}
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "the host links in %s cannot be read: %w", h.path, err).WithNext("remove that file, and make them again: vmnetd host-link NETWORK --ip ADDRESS/LENGTH")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range list {
+		h.want[w.Network] = w
+	}
+	return nil
+}
+
+func (h *hostLinks) get(network string) (wantedHostLink, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w, ok := h.want[network]
+	return w, ok
+}
+
+// all is what is wanted, by network.
+func (h *hostLinks) all() []wantedHostLink {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sorted()
+}
+
+func (h *hostLinks) sorted() []wantedHostLink {
+	var list []wantedHostLink
+	for _, name := range slices.Sorted(maps.Keys(h.want)) {
+		list = append(list, h.want[name])
+	}
+	return list
+}
+
+func (h *hostLinks) put(w wantedHostLink) error {
+	return h.change(func() { h.want[w.Network] = w })
+}
+
+func (h *hostLinks) drop(network string) error {
+	return h.change(func() {
+		delete(h.want, network)
+		delete(h.is, network)
+	})
+}
+
+// change writes down what it makes of what is wanted; when that fails, nothing is
+// changed.
+func (h *hostLinks) change(how func()) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	want, is := maps.Clone(h.want), maps.Clone(h.is)
+	how()
+	b, err := json.Marshal(h.sorted())
+	if err == nil {
+		err = atomicfile.Write(h.path, b)
+	}
+	if err != nil {
+		h.want, h.is = want, is
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down the host links in %s: %w", h.path, err)
+	}
+	return nil
+}
+
+func (h *hostLinks) note(network string, l vmnetd.HostLink) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.is[network] = l
+}
+
+// trouble notes why a link is not as it is wanted.
+func (h *hostLinks) trouble(w wantedHostLink, why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := shownWanted(w)
+	l.Problem = why.Error()
+	h.is[w.Network] = l
+}
+
+func shownWanted(w wantedHostLink) vmnetd.HostLink {
+	l := vmnetd.HostLink{Network: w.Network, Uplink: w.Uplink, VLAN: w.VLAN, IPs: []string{}, Guests: []string{}}
+	for _, p := range w.IPs {
+		l.IPs = append(l.IPs, p.String())
+	}
+	return l
+}
+
+func (h *hostLinks) shown() []vmnetd.HostLink {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := []vmnetd.HostLink{}
+	for _, w := range h.sorted() {
+		l, ok := h.is[w.Network]
+		if !ok {
+			l = shownWanted(w)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func (h *hostLinks) ring() {
+	select {
+	case h.bell <- struct{}{}:
+	default:
+	}
+}
+
+// uses says whether a link stands on a VLAN of an uplink.
+func (h *hostLinks) uses(uplink string, vlan int) bool {
+	return slices.ContainsFunc(h.all(), func(w wantedHostLink) bool { return w.Uplink == uplink && w.VLAN == vlan })
+}

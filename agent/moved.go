@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/netns"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/room"
+	"github.com/vmnetd/vmnetd/tapdev"
+)
+
+// errMoved says that a device's queues are asked for after it went to its place:
+// its node is not there any more. Its VM has lost the NIC.
+var errMoved = vmnetd.Errorf(vmnetd.ErrBusy, "the device was handed over before")
+
+// handedGone is a Handed that no device has.
+const handedGone = -1
+
+// moved finds a device that went to its place, or was on its way there when the
+// daemon ended: then the record comes back without Moved.
+func (a *Agent) moved(ctx context.Context, r record, lower rtnl.Link) (record, tapdev.Device, error) {
+	dev, err := a.dev(ctx, r)
+	switch {
+	case err == nil && dev.Lower == lower.Index:
+		r.take(dev)
+		r.Handed = dev.Ifindex // none is moved before its queues are held
+		a.store.note(r)
+		return r, dev, nil
+	case err == nil: // its uplink is another device now
+		err = a.remove(ctx, r, dev)
+	case errors.Is(err, vmnetd.ErrNotFound):
+		err = nil
+	}
+	if err != nil {
+		return r, dev, err
+	}
+	r.Moved = false
+	if _, err := a.o.Devices.Find(ctx, r.Ifname); errors.Is(err, vmnetd.ErrNotFound) && r.Handed != 0 {
+		r.Handed = handedGone
+	}
+	return r, tapdev.Device{}, nil
+}
+
+// anew replaces a device that was moved under a NIC that its VM has no more.
+func (a *Agent) anew(ctx context.Context, r record, dev tapdev.Device, vm hypervisor.VM) (record, error) {
+	if err := a.remove(ctx, r, dev); err != nil {
+		return r, err
+	}
+	r.Moved, r.Handed = false, 0
+	return a.converge(ctx, r, vm)
+}
+
+// farEnd is the namespace in which the far end of the record's device is made; nil
+// for devices without one.
+func (a *Agent) farEnd(ctx context.Context, r record) (ns *netns.NS, err error) {
+	if r.home() == "" || r.leaves() {
+		return nil, nil
+	}
+	err = a.at(ctx, r.home(), false, func(p room.Place) error {
+		ns, err = p.NS().Clone()
+		return err
+	})
+	return ns, err
+}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/room"
+	"github.com/vmnetd/vmnetd/tapdev"
+)
+
+// Where devices live. A device is made in the daemon's own namespace, beside its
+// uplink. An ipvtap goes on to vmnetd's namespace once its queues are held, since
+// the stack of the namespace that it lives in would answer for the guest's
+// addresses; an endpoint goes to the namespace that it is for.
+
+// ownRoom is the value of record.Netns for vmnetd's own namespace.
+const ownRoom = "own"
+
+// viaNetns begins the Via of what is no VM but a network namespace.
+const viaNetns = "netns:"
+
+// endpoint says that the record is for a network namespace.
+func (r record) endpoint() bool { return strings.HasPrefix(r.Via, viaNetns) }
+
+// home is where the record's device belongs: "" for the daemon's own namespace.
+func (r record) home() string {
+	switch {
+	case r.endpoint():
+		return strings.TrimPrefix(r.Via, viaNetns)
+	case r.Mode.Info().Moves:
+		return ownRoom
+	}
+	return ""
+}
+
+// leaves says that the device itself goes there; of a veth it is the far end that
+// was made there.
+func (r record) leaves() bool { return r.home() != "" && (!r.endpoint() || r.Mode.Sends(r.Kind) == "") }
+
+// at calls f with the place that is named so. make: vmnetd's own is made where it
+// is missing.
+func (a *Agent) at(ctx context.Context, name string, make bool, f func(room.Place) error) error {
+	switch name {
+	case "":
+		return f(a.o.Rooms.Here())
+	case ownRoom:
+		p, err := a.o.Rooms.Own(ctx, make)
+		if err != nil {
+			return err
+		}
+		return f(p)
+	}
+	p, err := a.o.Rooms.At(ctx, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(p), p.Close())
+}
+
+// where is the name of the place in which the record's device is now.
+func (r record) where() string {
+	if r.Moved {
+		return r.home()
+	}
+	return ""
+}
+
+// dev is the record's device; vmnetd.ErrNotFound when it, or the place that it was
+// in, has gone.
+func (a *Agent) dev(ctx context.Context, r record) (dev tapdev.Device, err error) {
+	if !r.Moved {
+		return a.o.Devices.Find(ctx, r.Ifname)
+	}
+	err = a.at(ctx, r.home(), false, func(p room.Place) error {
+		dev, err = p.FindNIC(ctx, r.VM, r.ID)
+		return err
+	})
+	return dev, err
+}
+
+// setUp sets the record's device up or down.
+func (a *Agent) setUp(ctx context.Context, r record, dev tapdev.Device, up bool) error {
+	if !r.Moved {
+		return a.o.Devices.SetUp(ctx, dev, up)
+	}
+	return a.at(ctx, r.home(), false, func(p room.Place) error { return p.SetUp(ctx, dev, up) })
+}
+
+// remove deletes the record's device with its filter; what has gone is fine, and so
+// is a place that has.
+func (a *Agent) remove(ctx context.Context, r record, dev tapdev.Device) error {
+	err := a.at(ctx, r.where(), false, func(p room.Place) error {
+		if r.Guarded {
+			if err := p.Unguard(ctx, dev.Ifname); err != nil {
+				return err
+			}
+		}
+		if r.Moved {
+			return p.Remove(ctx, dev)
+		}
+		return a.o.Devices.Remove(ctx, dev)
+	})
+	if r.Moved && errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	return err
+}
