@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -79,11 +80,7 @@ func TestGuestsAreAnnouncedWhenTheirUplinkCarriesAgain(t *testing.T) {
 
 func TestGuestThatFollowsItsUplinkSeesItsLink(t *testing.T) {
 	h, a := attachedHost(t)
-	r, _ := a.store.get(key{"vm1", "net0"})
-	r.Follow = true
-	if err := a.store.put(r); err != nil {
-		t.Fatal(err)
-	}
+	r := inItsTurn(t, a, key{"vm1", "net0"}, func(r *record) { r.Follow = true })
 	linkUp := func() bool { return h.w.NICs("vm1")["net0"].LinkUp }
 	h.w.Refuse("SetLink", 1)
 	a.setLinks("u0", false)
@@ -138,4 +135,21 @@ func TestUplinksCannotBeAppliedWhereNoneIsOurs(t *testing.T) {
 	if _, err := a.Team(t.Context(), Caller{}, "team7", vmnetd.TeamRequest{}); vmnetd.ClassOf(err).Name != "NotFound" {
 		t.Errorf("team: %v", err)
 	}
+}
+
+// inItsTurn changes a record as a job of its VM's would: what is under way since the
+// attach would otherwise put it back.
+func inItsTurn(t *testing.T, a *Agent, k key, change func(*record)) record {
+	t.Helper()
+	done := make(chan error, 1)
+	var r record
+	a.turns.do(k.vm, func(context.Context) {
+		r, _ = a.store.get(k)
+		change(&r)
+		done <- a.store.put(r)
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

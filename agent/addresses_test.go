@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vmnetd/vmnetd/learn"
+)
+
+func ipsOf(list []heard) (ips []string) {
+	for _, h := range list {
+		ips = append(ips, h.IP.String())
+	}
+	return ips
+}
+
+func TestAFloodOfClaimsChangesOneAddressASecondAndNoLease(t *testing.T) {
+	now := time.Unix(1000, 0)
+	leased := netip.MustParseAddr("192.0.2.9")
+	list := hear(nil, learn.Event{IP: leased, How: learn.ByLease, Until: now.Add(time.Hour)}, now, 4)
+	for i := range 10000 {
+		ip := netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})
+		list = hear(list, learn.Event{IP: ip, How: learn.ByARP}, now, 4)
+		if len(list) > 4 {
+			t.Fatalf("%d addresses", len(list))
+		}
+	}
+	before := fmt.Sprint(ipsOf(list))
+	if before != "[192.0.0.0 192.0.0.1 192.0.0.2 192.0.2.9]" {
+		t.Errorf("the first claims are kept while the flood lasts: %s", before)
+	}
+	own := netip.MustParseAddr("198.51.100.7")
+	list = hear(list, learn.Event{IP: own, How: learn.ByProbe}, now.Add(time.Second), 4)
+	if got := fmt.Sprint(ipsOf(list)); got != "[192.0.0.1 192.0.0.2 192.0.2.9 198.51.100.7]" {
+		t.Errorf("a second later one that was heard of longest ago makes room: %s", got)
+	}
+}
+
+func TestAnAddressGoesWithItsLease(t *testing.T) {
+	now := time.Unix(1000, 0)
+	leased, claimed := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("fe80::1")
+	list := hear(nil, learn.Event{IP: leased, How: learn.ByLease, Until: now.Add(time.Minute)}, now, 4)
+	list = hear(list, learn.Event{IP: claimed, How: learn.ByDAD}, now, 4)
+	list = hear(list, learn.Event{IP: leased, How: learn.ByARP}, now, 4)
+	if len(list) != 2 || list[1].Until.IsZero() || list[1].How != learn.ByLease {
+		t.Errorf("an announcement ended a lease: %+v", list)
+	}
+	for name, e := range map[string]learn.Event{
+		"over": {IP: leased, Gone: true}, "refused": {Gone: true},
+	} {
+		if got := fmt.Sprint(ipsOf(hear(list, e, now, 4))); got != "[fe80::1]" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
