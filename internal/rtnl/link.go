@@ -27,8 +27,7 @@ type Link struct {
 	Promisc     int    // IFLA_PROMISCUITY: how many users have set it promiscuous
 	Alias       string
 	Group       uint32
-	Queues      int // IFLA_NUM_TX_QUEUES
-	Flag        string
+	Queues      int    // IFLA_NUM_TX_QUEUES
 	Mode        string // mode of a macvlan or macvtap, by ip-link's name: bridge, vepa, private, passthru
 	BondMode    string // mode of a bond, by the kernel's name: balance-alb, …
 	VLAN        int    // of a VLAN device: its id (IFLA_VLAN_ID), 0 for other kinds
