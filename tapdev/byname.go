@@ -52,7 +52,7 @@ func (h *Host) claimNode(dev Device) error {
 		err = unix.Mknod(path, unix.S_IFCHR|0o600, int(dev.Rdev))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot make the device node %s: %w", path, err).
-				WithNext("it takes CAP_MKNOD, and a device policy that allows char-" + kind)
+				WithNext(needForNodes)
 		}
 	}
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the device node %s is made and removed by somebody else all the time", path).WithNext("try again")

@@ -41,14 +41,19 @@ func openSysfs(conn *rtnl.Conn) sysfs {
 	return s
 }
 
-// rdev is the device number of a link's character device.
+// rdev is the device number of a link's character device, 0 where its kind has
+// none.
 func (h *Host) rdev(l rtnl.Link) (uint64, error) {
+	k, _ := kindOf(l)
+	if k.class() == "" {
+		return 0, nil
+	}
 	var (
 		text string
 		err  error
 	)
 	if h.sysfs.fd >= 0 {
-		text, err = h.sysfs.read(fmt.Sprintf("class/%s/tap%d/dev", kind, l.Index))
+		text, err = h.sysfs.read(fmt.Sprintf("class/%s/tap%d/dev", k.class(), l.Index))
 	} else {
 		text, err = findCharDev(l)
 	}
@@ -79,7 +84,7 @@ func findCharDev(l rtnl.Link) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	want := fmt.Sprintf("/net/%s/%s/tap%d", l.Name, kind, l.Index)
+	want := fmt.Sprintf("/net/%s/%s/tap%d", l.Name, l.Kind, l.Index)
 	var found []string
 	for _, e := range entries {
 		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && strings.HasSuffix(target, want) {
@@ -128,7 +133,7 @@ func (h *Host) openNode(index int, rdev uint64) (node, error) {
 	path := filepath.Join(dir, name)
 	if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(rdev)); err != nil {
 		return node{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot make the device node %s: %w", path, err).
-			WithNext("it takes CAP_MKNOD, and a device policy that allows char-" + kind)
+			WithNext(needForNodes)
 	}
 	// A node that stays would one day open the next VM's tap: minors come again.
 	defer os.Remove(path)
@@ -161,6 +166,9 @@ func isDevice(fd int, rdev uint64) error {
 	}
 	return nil
 }
+
+// needForNodes is what it takes to make a device node, the same for every kind.
+const needForNodes = "it takes CAP_MKNOD, and a device policy that allows char-macvtap and char-ipvtap"
 
 // open opens the device once: one queue. The descriptor is a plain int, and
 // non-blocking from the start, as QEMU wants it.

@@ -10,12 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // Doctor checks what the devices need of the host, and makes none.
 func (h *Host) Doctor(ctx context.Context) []vmnetd.Check {
-	return []vmnetd.Check{checkKernel(), h.checkKind(ctx, kind), h.checkNodes(), h.checkVHost(), checkTun()}
+	checks := []vmnetd.Check{checkKernel()}
+	for _, k := range kinds {
+		checks = append(checks, h.checkKind(ctx, k))
+	}
+	return append(checks, h.checkNodes(), h.checkVHost())
 }
 
 func checkKernel() vmnetd.Check {
@@ -34,24 +37,20 @@ func checkKernel() vmnetd.Check {
 	return vmnetd.Check{Level: vmnetd.LevelOK, Name: "kernel", Text: release}
 }
 
-// checkKind asks for a device without a lower one: a kernel that knows the
-// kind, loading its module if need be, finds fault with that (EINVAL), one
-// that does not know it says so before (EOPNOTSUPP; net/core/rtnetlink.c,
-// rtnl_newlink).
-func (h *Host) checkKind(ctx context.Context, kind string) vmnetd.Check {
-	err := h.conn.Create(ctx, rtnl.NewLink{Name: vmnetd.IfnamePrefix + "-probe", Kind: kind})
-	switch {
-	case errors.Is(err, unix.EINVAL):
-		return vmnetd.Check{Level: vmnetd.LevelOK, Name: kind, Text: "the kernel has it"}
+// checkKind says whether the kernel has a kind of device. One that not every host
+// needs is only a warning.
+func (h *Host) checkKind(ctx context.Context, k kind) vmnetd.Check {
+	name := string(k.name)
+	switch found, err := k.maker.probe(ctx, h, k); {
+	case err == nil:
+		return vmnetd.Check{Level: vmnetd.LevelOK, Name: name, Text: found}
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return vmnetd.Check{
-			Level: vmnetd.LevelFail, Name: kind, Text: "the kernel does not have it: the module is missing, or loading it is blocked",
-			Do: "modprobe " + kind + "; see /etc/modprobe.d for a blacklist",
-		}
-	case errors.Is(err, unix.EPERM):
-		return vmnetd.Check{Level: vmnetd.LevelFail, Name: kind, Text: "this process may not make devices", Do: "give it CAP_NET_ADMIN"}
+		return vmnetd.Check{Level: k.level, Name: name, Text: missing(k, err).Text, Do: missing(k, err).Next}
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return vmnetd.Check{Level: vmnetd.LevelFail, Name: name, Text: "this process may not make devices: " + err.Error(), Do: "give it CAP_NET_ADMIN, and a device policy that allows " + tunDevice}
+	default:
+		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: name, Text: fmt.Sprintf("cannot tell: %v", err)}
 	}
-	return vmnetd.Check{Level: vmnetd.LevelWarn, Name: kind, Text: fmt.Sprintf("cannot tell: %v", err)}
 }
 
 // checkNodes makes a device node and opens it, as Open does where /dev/tapN is
@@ -83,17 +82,4 @@ func (h *Host) checkVHost() vmnetd.Check {
 		return vmnetd.Check{Level: vmnetd.LevelWarn, Name: "vhost-net", Text: reason, Do: "modprobe vhost_net"}
 	}
 	return vmnetd.Check{Level: vmnetd.LevelOK, Name: "vhost-net", Text: h.vhost}
-}
-
-// checkTun looks for what plain taps need. Macvtaps do not.
-func checkTun() vmnetd.Check {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return vmnetd.Check{
-			Level: vmnetd.LevelWarn, Name: "/dev/net/tun", Text: fmt.Sprintf("cannot be opened (macvtap does not need it): %v", err),
-			Do: "modprobe tun",
-		}
-	}
-	_ = unix.Close(fd)
-	return vmnetd.Check{Level: vmnetd.LevelOK, Name: "/dev/net/tun", Text: "opens"}
 }

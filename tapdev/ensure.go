@@ -2,9 +2,9 @@ package tapdev
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +24,10 @@ const undoTime = 10 * time.Second
 // QEMU can change the MAC through a queue's SIOCSIFHWADDR without privilege,
 // and a lower device that lost MTU pulls the ones on it down and leaves them
 // there (macvlan_device_event). Other properties cannot be changed under a
-// guest: vmnetd.ErrBusy, and so is a foreign device of that name. With ByName,
-// /dev/tapIFINDEX is the device's too. When it fails, what it made is gone again,
-// and in passthru the lower device has its own MAC back.
+// guest: vmnetd.ErrBusy, and so is a foreign device of that name. How a port stands
+// on its bridge can be. With ByName, /dev/tapIFINDEX is the device's too. When it
+// fails, what it made is gone again, and in passthru the lower device has its own MAC
+// back.
 func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	if err := spec.check(); err != nil {
 		return Device{}, err
@@ -35,9 +36,8 @@ func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	if err != nil {
 		return Device{}, err
 	}
-	if spec.MTU > lower.MTU {
-		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "MTU %d of %s is larger than %d of %s", spec.MTU, vmnetd.FullName(spec.VM, spec.ID), lower.MTU, lower.Name).
-			WithNext(fmt.Sprintf("ask for at most %d, or raise the MTU of %s", lower.MTU, lower.Name))
+	if err := h.fits(ctx, spec, lower); err != nil {
+		return Device{}, err
 	}
 	there, err := h.conn.LinkByName(ctx, spec.Ifname)
 	switch {
@@ -70,21 +70,22 @@ func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (Device, 
 // back when anything fails.
 func (h *Host) createAt(ctx context.Context, spec Spec, lower rtnl.Link, index int) (dev Device, err error) {
 	spec.Filtered = false // nobody has told the filter of this one
+	if spec.must().lower.port {
+		spec.MTU = cmp.Or(spec.MTU, lower.MTU) // those of other kinds get it by themselves
+	}
 	var back undo.Stack
 	defer func() { err = errors.Join(err, back.Run()) }()
-	if spec.Mode == vmnetd.Passthru {
+	if spec.Mode.Info().Exclusive {
 		back.Add(func() error { return h.takeBackMAC(ctx, lower) })
 	}
-	link := macvtap(spec)
-	link.Index = index
-	if err := h.conn.Create(ctx, link); err != nil {
+	if err := spec.must().maker.make(ctx, h, spec, index); err != nil {
 		return Device{}, h.whyNotCreated(ctx, spec, lower, err)
 	}
 	back.Add(func() error { return h.takeBack(ctx, spec.Ifname) })
 	if err := h.fail.Hit(failpoint.TapCreated); err != nil {
 		return Device{}, err
 	}
-	if dev, err = h.mark(ctx, spec); err != nil {
+	if dev, err = h.mark(ctx, spec, lower); err != nil {
 		return Device{}, err
 	}
 	back.Forget()
@@ -92,7 +93,7 @@ func (h *Host) createAt(ctx context.Context, spec Spec, lower rtnl.Link, index i
 }
 
 // mark says whose a new device is, and finishes it.
-func (h *Host) mark(ctx context.Context, spec Spec) (Device, error) {
+func (h *Host) mark(ctx context.Context, spec Spec, lower rtnl.Link) (Device, error) {
 	link, err := h.conn.LinkByName(ctx, spec.Ifname)
 	if err != nil {
 		return Device{}, err
@@ -104,8 +105,8 @@ func (h *Host) mark(ctx context.Context, spec Spec) (Device, error) {
 	if err := h.fail.Hit(failpoint.TapMarked); err != nil {
 		return Device{}, err
 	}
-	dev, err := h.finish(ctx, spec, link.Index)
-	if err == nil && spec.ByName {
+	dev, err := h.finish(ctx, spec, lower, link.Index)
+	if err == nil && spec.hasNode() {
 		err = h.claimNode(dev)
 	}
 	return dev, err
@@ -129,11 +130,11 @@ func (h *Host) adopt(ctx context.Context, spec Spec, lower, there rtnl.Link) (De
 		return Device{}, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there with other properties: %w", dev.fullName(), err).
 			WithNext("detach it first, or ask for what it has")
 	}
-	dev, err := h.finish(ctx, spec, there.Index)
+	dev, err := h.finish(ctx, spec, lower, there.Index)
 	if err != nil {
 		return Device{}, errors.Join(err, h.takeBackMAC(ctx, lower))
 	}
-	if !spec.ByName {
+	if !spec.hasNode() {
 		return dev, nil
 	}
 	err = h.claimNode(dev)
@@ -158,25 +159,41 @@ func (h *Host) discard(ctx context.Context, dev Device) error {
 
 // finish strips a marked device of what the host's stack would do on it and
 // reads everything back. On a finished device it changes nothing.
-func (h *Host) finish(ctx context.Context, spec Spec, index int) (Device, error) {
+func (h *Host) finish(ctx context.Context, spec Spec, lower rtnl.Link, index int) (Device, error) {
 	link, err := h.conn.LinkByIndex(ctx, index)
 	if err != nil {
 		return Device{}, err
 	}
-	if err := h.harden(ctx, link, !spec.Filtered); err != nil {
+	k := spec.must()
+	if err := h.harden(ctx, link, k.allMulti && !spec.Filtered); err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot prepare %s: %w", link.Name, err)
 	}
 	if err := h.address(ctx, spec, link); err != nil {
 		return Device{}, err
 	}
-	link, err = h.conn.LinkByIndex(ctx, index)
+	if k.lower.port {
+		if err := h.join(ctx, spec.Port, link, lower); err != nil {
+			return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot put %s on its bridge: %w", link.Name, err)
+		}
+	}
+	return h.readBack(ctx, spec, lower, index)
+}
+
+// readBack is the device as it has come to be, once all of it is as it has to be.
+func (h *Host) readBack(ctx context.Context, spec Spec, lower rtnl.Link, index int) (Device, error) {
+	link, err := h.conn.LinkByIndex(ctx, index)
 	if err != nil {
 		return Device{}, err
 	}
-	if err := verify(spec, link); err != nil {
+	err = verify(spec, link)
+	if err == nil && spec.must().lower.port {
+		err = h.verifyPort(ctx, spec.Port, link, lower)
+	}
+	if err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "the kernel made %s otherwise than asked: %w", link.Name, err)
 	}
 	dev, _ := device(link)
+	dev.Queues = spec.Queues
 	dev.Rdev, err = h.rdev(link)
 	return dev, err
 }
@@ -192,7 +209,7 @@ func (h *Host) address(ctx context.Context, spec Spec, link rtnl.Link) error {
 		return nil
 	}
 	// In passthru this is the lower device's MAC too.
-	return h.setMAC(ctx, link, spec.MAC)
+	return h.setMAC(ctx, link, spec.must().macFor(spec.MAC))
 }
 
 // harden keeps the host's stack off the device. It would answer on it as soon

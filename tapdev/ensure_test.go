@@ -282,10 +282,19 @@ func TestBadRequestsAreRefusedBeforeTheKernelIsAsked(t *testing.T) {
 		"all zero":   func(s *Spec) { s.MAC = make([]byte, 6) },
 		"multicast":  func(s *Spec) { s.MAC = testkit.Broadcast },
 		"form":       func(s *Spec) { s.MAC = nil },
-		"mode":       func(s *Spec) { s.Mode = vmnetd.L2 },
-		"below":      func(s *Spec) { s.MTU = -1 },
-		"VM name":    func(s *Spec) { s.VM = "../x" },
-		"NIC id":     func(s *Spec) { s.ID = "0" },
+		"no mode":    func(s *Spec) { s.Mode = "l4" },
+		"mode of a":  func(s *Spec) { s.Kind = vmnetd.Tap },
+		"has none":   func(s *Spec) { s.Kind = vmnetd.Macvlan },
+		"flag":       func(s *Spec) { s.Mode, s.Flag = vmnetd.L2, "sideways" },
+		"far end":    func(s *Spec) { s.Mode, s.Kind, s.Queues = vmnetd.Switched, vmnetd.Veth, 0 },
+		"not one of": func(s *Spec) { s.Mode, s.Port.PVID = vmnetd.Switched, 4095 },
+		"no part":    func(s *Spec) { s.Mode, s.Port.Trunk = vmnetd.Switched, []vmnetd.VLANRange{{From: 9, To: 8}} },
+		"untagged": func(s *Spec) {
+			s.Mode, s.Port = vmnetd.Switched, Port{PVID: 8, Trunk: []vmnetd.VLANRange{{From: 8, To: 9}}}
+		},
+		"below":   func(s *Spec) { s.MTU = -1 },
+		"VM name": func(s *Spec) { s.VM = "../x" },
+		"NIC id":  func(s *Spec) { s.ID = "0" },
 	}
 	for part, f := range bad {
 		s := l.spec(1, vmnetd.Bridge)
@@ -342,11 +351,14 @@ func TestMissingKindIsSaidBeforeAnythingIsMade(t *testing.T) {
 	l := newLab(t, nil)
 	err := l.conn.Create(t.Context(), rtnl.NewLink{Name: "vmnx", Kind: "vmnnone", Lower: l.u0.Index})
 	says(t, l.whyNotCreated(t.Context(), l.spec(1, vmnetd.Bridge), l.u0, err), vmnetd.ErrUnsupported, "no macvtap")
-	if c := l.checkKind(t.Context(), "vmnnone"); c.Level != vmnetd.LevelFail || c.Do == "" {
+	none := kind{name: "vmnnone", link: "vmnnone", module: "vmnnone", maker: message{}, level: vmnetd.LevelFail}
+	if c := l.checkKind(t.Context(), none); c.Level != vmnetd.LevelFail || c.Do == "" {
 		t.Errorf("doctor says %+v", c)
 	}
-	if c := l.checkKind(t.Context(), "macvtap"); c.Level != vmnetd.LevelOK {
-		t.Errorf("doctor says %+v", c)
+	for _, k := range kinds {
+		if c := l.checkKind(t.Context(), k); c.Level != vmnetd.LevelOK && vmnetd.FamilyOf(k.link) != vmnetd.FamilyIpvlan {
+			t.Errorf("doctor says %+v", c)
+		}
 	}
 	if left := l.devices(t); len(left) > 0 {
 		t.Errorf("doctor made %v", left)
@@ -357,7 +369,7 @@ func TestDoctorSaysWhatToDoAboutWhatIsNotOK(t *testing.T) {
 	l := newLab(t, nil)
 	l.ownDev(t)
 	checks := l.Doctor(t.Context())
-	if len(checks) != 5 {
+	if len(checks) != 3+len(kinds) {
 		t.Errorf("%d checks", len(checks))
 	}
 	for _, c := range checks {

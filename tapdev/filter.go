@@ -34,12 +34,20 @@ func (h *Host) SetFilter(ctx context.Context, dev Device, mac net.HardwareAddr, 
 	if err != nil {
 		return err
 	}
+	k, _ := kindOf(link)
+	if !k.allMulti { // a port of a bridge gets what the bridge sends it
+		return h.setMAC(ctx, link, k.macFor(mac))
+	}
 	return errors.Join(h.setGroups(ctx, link, groups, all), h.setMAC(ctx, link, mac))
 }
 
 func (h *Host) setMAC(ctx context.Context, link rtnl.Link, mac net.HardwareAddr) error {
 	if bytes.Equal(link.MAC, mac) {
 		return nil
+	}
+	if k, _ := kindOf(link); k.sharesMAC {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s has the MAC %s of the device that it stands on, and cannot have %s", nameOf(link), link.MAC, mac).
+			WithNext("give the guest that MAC, or use another mode")
 	}
 	if err := h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.MAC(mac)}}); err != nil {
 		return h.whyNoMAC(ctx, link, mac, err)

@@ -17,8 +17,8 @@ import (
 // Holders finds the processes that hold a queue of the device open, this one
 // included. complete is false when some process could not be searched: looking
 // into one of another user takes CAP_SYS_PTRACE (init and kernel threads do not
-// count). A device that has gone is held
-// by nobody: the descriptors that are left reach nothing.
+// count). A device that has gone is held by nobody: the descriptors that are left
+// reach nothing. Nor is one without queues.
 func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bool, err error) {
 	link, err := h.current(ctx, dev)
 	if errors.Is(err, vmnetd.ErrNotFound) {
@@ -27,7 +27,11 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 	if err != nil {
 		return nil, false, err
 	}
-	rdev, err := h.rdev(link)
+	k, _ := kindOf(link)
+	if k.queues == nil {
+		return nil, true, nil
+	}
+	number, mine, err := k.queues.mine(h, link)
 	if err != nil {
 		return nil, false, err
 	}
@@ -44,7 +48,7 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 		if ctx.Err() != nil {
 			return pids, false, ctx.Err()
 		}
-		holds, searched := holdsDevice(pid, rdev)
+		holds, searched := holdsDevice(pid, number, mine)
 		complete = complete && (searched || neverHolds(pid))
 		if holds {
 			pids = append(pids, pid)
@@ -53,8 +57,9 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 	return pids, complete, nil
 }
 
-// holdsDevice looks through one process's descriptors.
-func holdsDevice(pid int, rdev uint64) (holds, searched bool) {
+// holdsDevice looks through one process's descriptors for one on that device number
+// that is also mine (nil: any is).
+func holdsDevice(pid int, rdev uint64, mine func(pid, fd int) bool) (holds, searched bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -79,7 +84,10 @@ func holdsDevice(pid int, rdev uint64) (holds, searched bool) {
 			searched = searched && ended(err)
 			continue
 		}
-		if st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Mkdev(st.Rdev_major, st.Rdev_minor) == rdev {
+		if st.Mode&unix.S_IFMT != unix.S_IFCHR || unix.Mkdev(st.Rdev_major, st.Rdev_minor) != rdev {
+			continue
+		}
+		if fd, err := strconv.Atoi(e.Name()); mine == nil || err == nil && mine(pid, fd) {
 			return true, true
 		}
 	}

@@ -14,9 +14,6 @@ import (
 // first moment.
 const Group uint32 = 0x766d6e
 
-// kind is the only kind of device in this version.
-const kind = "macvtap"
-
 // Links is what a Host asks the mirror of links for (rtnl.Watch).
 type Links interface {
 	ByIndex(index int) (rtnl.Link, bool)
@@ -32,7 +29,9 @@ type Host struct {
 	sysfs sysfs
 	dev   string     // where device nodes live
 	vhost string     // the vhost-net device
+	tun   string     // what taps are made and opened by
 	index func() int // an index for a device whose next one will not do
+	has   *had
 }
 
 // Option changes what a Host works with.
@@ -44,7 +43,7 @@ func WithVHost(path string) Option { return func(h *Host) { h.vhost = path } }
 // New makes a Host. Without links (nil) it asks the kernel for every link when
 // it has to name who is in the way. Close it when it is no longer needed.
 func New(conn *rtnl.Conn, links Links, fail failpoint.Set, opts ...Option) *Host {
-	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", index: randomIndex}
+	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, has: &had{}}
 	for _, o := range opts {
 		o(h)
 	}

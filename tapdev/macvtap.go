@@ -8,7 +8,7 @@ import "github.com/vmnetd/vmnetd/internal/rtnl"
 // alias is ignored in every mode.
 func macvtap(s Spec) rtnl.NewLink {
 	return rtnl.NewLink{
-		Name: s.Ifname, Kind: kind, Lower: s.Lower,
+		Name: s.Ifname, Kind: "macvtap", Lower: s.Lower,
 		MAC: s.MAC, MTU: s.MTU, Queues: s.Queues, Group: Group,
 		Data: rtnl.MacvlanMode(string(s.Mode)),
 	}

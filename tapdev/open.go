@@ -1,6 +1,7 @@
 package tapdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -14,18 +15,24 @@ import (
 // Open opens the device's queues and, where the host has it, vhost-net once
 // for each. That the descriptors are this device's is checked before, in and
 // after opening: by the device number, by what each queue says of itself, and
-// by looking again once all are open. The caller closes the set.
+// by looking again once all are open. How many those of a tap with several are only
+// dev.Queues says. The caller closes the set.
 func (h *Host) Open(ctx context.Context, dev Device) (*queuefd.Set, error) {
 	link, err := h.current(ctx, dev)
 	if err != nil {
 		return nil, err
 	}
+	k, _ := kindOf(link)
+	if k.queues == nil {
+		return nil, vmnetd.Errorf(vmnetd.ErrInvalid, "%s is a %s, which has no queues", nameOf(link), k.name)
+	}
 	rdev, err := h.rdev(link)
 	if err != nil {
 		return nil, err
 	}
+	n := cmp.Or(dev.Queues, k.queues.count(link))
 	set := &queuefd.Set{}
-	err = errors.Join(h.openQueues(set, link, rdev), h.openVHost(set, link.Queues))
+	err = errors.Join(k.queues.open(h, set, link, n), h.openVHost(set, n))
 	if err == nil {
 		err = h.stillThere(ctx, dev, rdev)
 	}
@@ -69,7 +76,7 @@ func whyNotOpened(link rtnl.Link, queue int, err error) error {
 			WithNext("end the process that holds them")
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot open queue %d of %s: %w", queue, nameOf(link), err).
-			WithNext("the device policy must allow char-" + kind)
+			WithNext("the device policy must allow char-" + link.Kind)
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return vmnetd.Errorf(vmnetd.ErrNotFound, "cannot open queue %d of %s: it has gone: %w", queue, nameOf(link), err)
 	}

@@ -400,13 +400,13 @@ func searchWithoutPrivilege(t *testing.T, rdev string) {
 	if _, err := fmt.Sscan(rdev, &number); err != nil {
 		t.Fatal(err)
 	}
-	if _, searched := holdsDevice(1, number); searched {
+	if _, searched := holdsDevice(1, number, nil); searched {
 		t.Error("claims to have searched a process of root's")
 	}
-	if _, searched := holdsDevice(os.Getpid(), number); !searched {
+	if _, searched := holdsDevice(os.Getpid(), number, nil); !searched {
 		t.Error("could not search its own process")
 	}
-	if _, searched := holdsDevice(1<<30, number); !searched {
+	if _, searched := holdsDevice(1<<30, number, nil); !searched {
 		t.Error("a process that has ended counts as not searched")
 	}
 }

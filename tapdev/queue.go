@@ -17,13 +17,21 @@ import (
 // offloads are QEMU's to set: it does so when the guest's driver says what it
 // can (net/tap.c).
 func setQueue(fd int, ifname string, multi bool) error {
-	ifr, err := unix.NewIfreq(ifname)
-	if err != nil {
-		return err
-	}
+	return setFlags(fd, ifname, queueFlags(multi))
+}
+
+func queueFlags(multi bool) uint16 {
 	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if multi {
 		flags |= unix.IFF_MULTI_QUEUE
+	}
+	return flags
+}
+
+func setFlags(fd int, ifname string, flags uint16) error {
+	ifr, err := unix.NewIfreq(ifname)
+	if err != nil {
+		return err
 	}
 	ifr.SetUint16(flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {

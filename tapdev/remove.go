@@ -115,12 +115,12 @@ func (h *Host) freeGroup(ctx context.Context) (uint32, error) {
 }
 
 func onlyThese(links []rtnl.Link, group uint32, doomed []rtnl.Link) error {
-	names := map[int]string{}
+	known := map[int]rtnl.Link{}
 	for _, d := range doomed {
-		names[d.Index] = d.Name
+		known[d.Index] = d
 	}
 	for _, l := range links {
-		if l.Group == group && (names[l.Index] != l.Name || l.Kind != kind) {
+		if d := known[l.Index]; l.Group == group && (d.Name != l.Name || d.Kind != l.Kind) {
 			return fmt.Errorf("%s is in group %d too", l.Name, group)
 		}
 	}

@@ -3,6 +3,7 @@ package tapdev
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -47,11 +48,11 @@ type Device struct {
 	ID      string
 	Ifname  string
 	Ifindex int
-	Lower   int
+	Lower   int // ifindex of what it stands on, also in another namespace; of the bridge whose port it is
 	Mode    vmnetd.Mode
-	MAC     net.HardwareAddr
+	MAC     net.HardwareAddr // HostMAC of the guest's
 	MTU     int
-	Queues  int
+	Queues  int // of a tap that may have several: those that are open, where Ensure did not say
 	Up      bool
 	Kind    vmnetd.Kind
 	Flag    string         // of an ipvlan's or ipvtap's lower device
@@ -59,17 +60,32 @@ type Device struct {
 	Rdev    uint64         // device number of its character device, linux/kdev_t.h; 0 where it was not asked for
 }
 
+// hasNode says that somebody opens the queues by a node in /dev.
+func (s Spec) hasNode() bool { return s.ByName && s.must().class() != "" }
+
 func (s Spec) check() error {
 	invalid := func(format string, args ...any) error {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, format, args...)
 	}
+	k, ok := s.kind()
 	switch {
-	case s.Queues < 1 || s.Queues > MaxQueues:
-		return invalid("%d queues asked for; a %s has 1 to %d", s.Queues, kind, MaxQueues)
-	case s.Mode.Info().Kind != vmnetd.Macvtap:
-		return invalid("mode %q is no mode of a %s", s.Mode, kind)
+	case !ok && s.Kind == "":
+		return invalid("there is no mode %q", s.Mode)
+	case !ok:
+		return invalid("mode %q is no mode of a %s", s.Mode, s.Kind)
+	case k.queues == nil && s.Queues != 0:
+		return invalid("%d queues asked for; a %s has none", s.Queues, k.name)
+	case k.queues != nil && (s.Queues < 1 || s.Queues > MaxQueues):
+		return invalid("%d queues asked for; a %s has 1 to %d", s.Queues, k.name, MaxQueues)
 	case s.MTU < 0:
 		return invalid("MTU %d is below 0", s.MTU)
+	case k.sharesMAC && !slices.Contains([]string{"bridge", "private", "vepa"}, s.flag()):
+		return invalid("flag %q is none of bridge, private, vepa", s.Flag)
+	case k.far && s.Peer == nil:
+		return invalid("a %s needs a namespace for its far end", k.name)
+	}
+	if err := s.Port.check(); err != nil {
+		return err
 	}
 	if _, err := vmnetd.ParseMAC(s.MAC.String()); err != nil {
 		return err
@@ -102,17 +118,28 @@ func checkIfname(name string) error {
 
 // device reads a link as a device of ours. ok is false for a foreign one.
 func device(l rtnl.Link) (d Device, ok bool) {
-	if l.Kind != kind || !strings.HasPrefix(l.Name, vmnetd.IfnamePrefix) {
+	if !strings.HasPrefix(l.Name, vmnetd.IfnamePrefix) {
 		return Device{}, false
 	}
-	vm, id, marked := vmnetd.ParseAlias(l.Alias)
-	if !marked && (l.Alias != "" || l.Group != Group) {
+	return marked(l)
+}
+
+// marked is device for one that may have another name by now, as it may in the
+// namespace of an endpoint.
+func marked(l rtnl.Link) (d Device, ok bool) {
+	k, known := kindOf(l)
+	vm, id, mark := vmnetd.ParseAlias(l.Alias)
+	if !known || !mark && (l.Alias != "" || l.Group != Group) {
 		return Device{}, false
 	}
-	return Device{
-		VM: vm, ID: id, Ifname: l.Name, Ifindex: l.Index, Lower: l.Lower, Mode: vmnetd.Mode(l.Mode),
-		MAC: l.MAC, MTU: l.MTU, Queues: l.Queues, Up: l.Up,
-	}, true
+	d = Device{
+		VM: vm, ID: id, Ifname: l.Name, Ifindex: l.Index, Lower: k.lower.of(l), Mode: k.modeOf(l),
+		MAC: l.MAC, MTU: l.MTU, Up: l.Up, Kind: k.name, Flag: l.Flag,
+	}
+	if k.queues != nil {
+		d.Queues = k.queues.count(l)
+	}
+	return d, true
 }
 
 // halfMade says that the device never got its mark.

@@ -43,7 +43,7 @@ func (h *Host) current(ctx context.Context, dev Device) (rtnl.Link, error) {
 	if err != nil {
 		return rtnl.Link{}, err
 	}
-	now, ours := device(link)
+	now, ours := marked(link)
 	if !ours || now.Ifname != dev.Ifname || now.VM != dev.VM || now.ID != dev.ID {
 		return rtnl.Link{}, gone(dev)
 	}

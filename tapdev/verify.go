@@ -11,17 +11,16 @@ import (
 // differs says in which property that cannot be changed under a guest a device
 // is not what is asked for; nil when in none.
 func differs(spec Spec, l rtnl.Link) error {
-	switch {
-	case l.Kind != kind:
-		return fmt.Errorf("kind %s, not %s", kindName(l.Kind), kind)
+	k := spec.must()
+	switch now, known := kindOf(l); {
+	case !known || now.name != k.name:
+		return fmt.Errorf("kind %s, not %s", kindName(l.Kind), k.name)
 	case l.Alias != vmnetd.Alias(spec.VM, spec.ID):
 		return fmt.Errorf("it belongs to %s", vmnetd.Printable(l.Alias))
-	case l.Lower != spec.Lower || !l.LowerHere:
-		return fmt.Errorf("it stands on the device with index %d, not %d", l.Lower, spec.Lower)
-	case l.Mode != string(spec.Mode):
-		return fmt.Errorf("mode %s, not %s", l.Mode, spec.Mode)
-	case l.Queues != spec.Queues:
-		return fmt.Errorf("%d queues, not %d", l.Queues, spec.Queues)
+	case !k.lower.mayBecome(spec.Lower, l):
+		return fmt.Errorf("it stands on the device with index %d, not %d", k.lower.of(l), spec.Lower)
+	case k.differs != nil:
+		return k.differs(spec, l)
 	}
 	return nil
 }
@@ -51,9 +50,9 @@ func verifyFilter(spec Spec, l rtnl.Link) error {
 	switch {
 	case spec.Filtered:
 		return nil
-	case !bytes.Equal(l.MAC, spec.MAC):
-		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.MAC)
-	case !l.AllMulti:
+	case !bytes.Equal(l.MAC, spec.must().macFor(spec.MAC)):
+		return fmt.Errorf("MAC %s, not %s", l.MAC, spec.must().macFor(spec.MAC))
+	case spec.must().allMulti && !l.AllMulti:
 		return fmt.Errorf("allmulticast is off")
 	}
 	return nil

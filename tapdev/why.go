@@ -17,14 +17,17 @@ import (
 // whyNotCreated turns the errno of a create into one sentence. The kernel has
 // one errno for many causes, so the lower device is looked at.
 func (h *Host) whyNotCreated(ctx context.Context, spec Spec, lower rtnl.Link, err error) error {
-	what := fmt.Sprintf("cannot make %s on %s", spec.Mode.WithKind(), lower.Name)
+	what := fmt.Sprintf("cannot make %s on %s", spec.what(), lower.Name)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return missing(err)
+		return missing(spec.must(), err)
+	case errors.Is(err, unix.EEXIST) && spec.must().far && h.unknown(ctx, spec.Ifname):
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s: the namespace of its far end has a device named %s: %w", what, spec.Ifname, err).
+			WithNext("see  ip -d link show " + spec.Ifname + "  in there")
 	case errors.Is(err, unix.EEXIST):
 		return vmnetd.Errorf(vmnetd.ErrBusy, "%s: a device named %s appeared at this moment: %w", what, spec.Ifname, err).WithNext("try again")
 	case errors.Is(err, unix.EBUSY):
-		return vmnetd.Errorf(vmnetd.ErrBusy, "%s: %s: %w", what, h.handlerTaken(ctx, lower), err).
+		return vmnetd.Errorf(vmnetd.ErrBusy, "%s: %s: %w", what, h.handlerTaken(ctx, spec, lower), err).
 			WithNext("use another uplink; a device takes macvtaps, or ipvlans, or a master, never two of these")
 	case errors.Is(err, unix.EINVAL):
 		return h.whyInvalid(ctx, what, spec, lower, err)
@@ -36,17 +39,24 @@ func (h *Host) whyNotCreated(ctx context.Context, spec Spec, lower rtnl.Link, er
 	return vmnetd.Errorf(vmnetd.ErrFailed, "%s: %w", what, err)
 }
 
-func missing(err error) error {
-	return vmnetd.Errorf(vmnetd.ErrUnsupported, "this kernel has no %s: the module is missing, or loading it is blocked: %w", kind, err).
-		WithNext("modprobe " + kind)
+func missing(k kind, err error) *vmnetd.Error {
+	return vmnetd.Errorf(vmnetd.ErrUnsupported, "this kernel has no %s: the module is missing, or loading it is blocked: %w", k.name, err).
+		WithNext("modprobe " + k.module + "; see /etc/modprobe.d for a blacklist")
+}
+
+// unknown says that there is no device of that name here.
+func (h *Host) unknown(ctx context.Context, name string) bool {
+	_, err := h.conn.LinkByName(ctx, name)
+	return errors.Is(err, vmnetd.ErrNotFound)
 }
 
 // whyInvalid: EINVAL is passthru beside others or others beside passthru, or a
 // lower device that macvlan does not take (drivers/net/macvlan.c,
-// macvlan_port_create: loopback, and what is itself a port or no Ethernet).
+// macvlan_port_create: loopback, and what is itself a port or no Ethernet; ipvlan
+// says the same of the latter).
 func (h *Host) whyInvalid(ctx context.Context, what string, spec Spec, lower rtnl.Link, err error) error {
 	for _, u := range h.users(ctx, lower.Index) {
-		if u.Kind != "macvtap" && u.Kind != "macvlan" {
+		if vmnetd.FamilyOf(u.Kind) != vmnetd.FamilyMacvlan {
 			continue
 		}
 		if u.Mode == string(vmnetd.Passthru) {
@@ -58,13 +68,13 @@ func (h *Host) whyInvalid(ctx context.Context, what string, spec Spec, lower rtn
 				WithNext("use another uplink or mode, or detach that one")
 		}
 	}
-	return vmnetd.Errorf(vmnetd.ErrUnsupported, "%s: the kernel takes no %s on a device of this kind (%s): %w", what, kind, kindName(lower.Kind), err).
+	return vmnetd.Errorf(vmnetd.ErrUnsupported, "%s: the kernel takes no %s on a device of this kind (%s): %w", what, spec.must().name, kindName(lower.Kind), err).
 		WithNext("use an Ethernet device as the uplink")
 }
 
 // handlerTaken says who has the one rx handler of a device (net/core/dev.c,
 // netdev_rx_handler_register).
-func (h *Host) handlerTaken(ctx context.Context, lower rtnl.Link) string {
+func (h *Host) handlerTaken(ctx context.Context, spec Spec, lower rtnl.Link) string {
 	if lower.Master != 0 {
 		name := fmt.Sprintf("the device with index %d", lower.Master)
 		if m, err := h.conn.LinkByIndex(ctx, lower.Master); err == nil {
@@ -73,8 +83,8 @@ func (h *Host) handlerTaken(ctx context.Context, lower rtnl.Link) string {
 		return "it is a port of " + name
 	}
 	for _, u := range h.users(ctx, lower.Index) {
-		if u.Kind == "ipvlan" || u.Kind == "ipvtap" {
-			return fmt.Sprintf("%s %s stands on it", u.Kind, u.Name)
+		if f := vmnetd.FamilyOf(u.Kind); f != "" && f != spec.Mode.Info().Family {
+			return fmt.Sprintf("%s stands on it, and is a %s", holder(u), u.Kind)
 		}
 	}
 	return "something else receives its frames"

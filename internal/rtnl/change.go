@@ -179,10 +179,11 @@ func PortInfo(masterKind string, data []Attr) Attr {
 }
 
 // VethPeer is the IFLA_INFO_DATA of a veth whose other end is made in the
-// namespace of an open descriptor (uapi/linux/veth.h, VETH_INFO_PEER).
-func VethPeer(name string, nsFd int) []Attr {
+// namespace of an open descriptor, with more attributes where they are given
+// (uapi/linux/veth.h, VETH_INFO_PEER).
+func VethPeer(name string, nsFd int, more ...Attr) []Attr {
 	value := make([]byte, unix.SizeofIfInfomsg)
-	for _, a := range []Attr{Name(name), NetNS(nsFd)} {
+	for _, a := range append([]Attr{Name(name), NetNS(nsFd)}, more...) {
 		value = append(value, a.encode().Serialize()...)
 	}
 	return []Attr{{Type: nl.VETH_INFO_PEER, Value: value}}

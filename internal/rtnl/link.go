@@ -28,7 +28,8 @@ type Link struct {
 	Alias       string
 	Group       uint32
 	Queues      int    // IFLA_NUM_TX_QUEUES
-	Mode        string // mode of a macvlan or macvtap, by ip-link's name: bridge, vepa, private, passthru
+	Mode        string // mode of a macvlan or macvtap, by ip-link's name: bridge, vepa, private, passthru; of an ipvlan or ipvtap: l2, l3, l3s
+	Flag        string // flag of an ipvlan's or ipvtap's lower device, by ip-link's name: bridge, private, vepa
 	BondMode    string // mode of a bond, by the kernel's name: balance-alb, …
 	VLAN        int    // of a VLAN device: its id (IFLA_VLAN_ID), 0 for other kinds
 	VLANProto   string // of a VLAN device: 802.1Q or 802.1ad (IFLA_VLAN_PROTOCOL)

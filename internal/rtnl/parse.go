@@ -110,6 +110,8 @@ func (l *Link) takeInfo(v []byte) {
 				l.Mode = macvlanModes[number(v)]
 			}
 		})
+	case "ipvlan", "ipvtap":
+		each(data, l.takeIpvlan)
 	case "vlan":
 		each(data, l.takeVLAN)
 	case "bond":
