@@ -129,7 +129,7 @@ func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
 	}
 	a.event(ev)
 	a.changed(r)
-	a.lookAtHostLinks()
+	a.linkGuestsChanged(r)
 }
 
 // notIts says why an address that a guest claims cannot be its own, "" if it can.

@@ -256,6 +256,7 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	}
 	a.retries.done(r.key())
 	a.lookForPromisc(ctx, r)
+	a.linkGuestsChanged(r)
 	if was != vmnetd.Attached {
 		a.announceOne(r, "attached")
 		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})

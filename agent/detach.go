@@ -306,6 +306,7 @@ func (a *Agent) forget(r record) error {
 	a.owners.drop(r.key())
 	a.quiet(r)
 	a.deafen(r)
+	a.linkGuestsChanged(r)
 	a.offers.end(r.key())
 	if r.Handed != 0 { // otherwise it never was attached
 		a.event(vmnetd.Event{Event: "detached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s removed from %s", r.Ifname, r.Uplink)})

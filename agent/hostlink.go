@@ -289,6 +289,13 @@ func (a *Agent) followHostLinks(ctx context.Context) error {
 
 func (a *Agent) lookAtHostLinks() { a.links.ring() }
 
+// linkGuestsChanged has the link to a NIC's network reach its addresses too.
+func (a *Agent) linkGuestsChanged(r record) {
+	if _, there := a.links.get(r.Network); there {
+		a.lookAtHostLinks()
+	}
+}
+
 func (a *Agent) ensureHostLinks(ctx context.Context) {
 	a.links.changing.Lock()
 	defer a.links.changing.Unlock()

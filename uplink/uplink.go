@@ -13,16 +13,14 @@ import (
 // Spec is an uplink as declared. Exactly one of Bond, Team, VLAN, Bridge and
 // Anchor is set for those kinds, none for nic and external.
 type Spec struct {
-	Name      string           `json:"name"`
-	Kind      string           `json:"kind"`             // one of vmnetd.Uplink…
-	Device    string           `json:"device,omitempty"` // nic, external: match by device name ("" when matched otherwise); Name where no match is given
-	MAC       net.HardwareAddr `json:"mac,omitempty"`    // nic, external: match by permanent MAC
-	Path      string           `json:"path,omitempty"`   // nic, external: match by path: ID_PATH's form pci-0000:01:00.0
-	MTU       int              `json:"mtu,omitempty"`    // bytes, 0: as it is
-	Probe     netip.Addr       `json:"probe,omitzero"`   // an address that must answer after an apply; invalid: none
-	At        string           `json:"at,omitempty"`     // FILE:LINE
-	MaxMACs   int
-	NoHairpin bool
+	Name   string           `json:"name"`
+	Kind   string           `json:"kind"`             // one of vmnetd.Uplink…
+	Device string           `json:"device,omitempty"` // nic, external: match by device name ("" when matched otherwise); Name where no match is given
+	MAC    net.HardwareAddr `json:"mac,omitempty"`    // nic, external: match by permanent MAC
+	Path   string           `json:"path,omitempty"`   // nic, external: match by path: ID_PATH's form pci-0000:01:00.0
+	MTU    int              `json:"mtu,omitempty"`    // bytes, 0: as it is
+	Probe  netip.Addr       `json:"probe,omitzero"`   // an address that must answer after an apply; invalid: none
+	At     string           `json:"at,omitempty"`     // FILE:LINE
 
 	Bond   *bonding.Config `json:"bond,omitempty"`
 	Team   *teaming.Config `json:"team,omitempty"`
@@ -94,7 +92,6 @@ type State struct {
 	Master    rtnl.Link      // whose port it is, zero when none
 	Hosts     []netip.Prefix // addresses of the host on it
 	VLANs     []OnVLAN       // 802.1Q devices over it
-	Wireless  bool
-	Filtering bool   // of a bridge: it tells VLANs apart (vlan_filtering)
-	Problem   string // "" or one sentence: absent, down, no carrier, renamed, …
+	Filtering bool           // of a bridge: it tells VLANs apart (vlan_filtering)
+	Problem   string         // "" or one sentence: absent, down, no carrier, renamed, …
 }

@@ -182,8 +182,7 @@ func (f Devices) Move(_ context.Context, dev tapdev.Device, to *netns.NS) error 
 		}
 		for name, ns := range f.W.places {
 			if ns == to {
-				d.home, d.Up = name, false
-				f.W.linkChanged(d.Ifindex)
+				f.W.moveTo(d, name)
 				return nil
 			}
 		}
@@ -193,6 +192,23 @@ func (f Devices) Move(_ context.Context, dev tapdev.Device, to *netns.NS) error 
 
 // Lacking implements agent.Devices.
 func (Devices) Lacking(context.Context) map[vmnetd.Kind]string { return nil }
+
+// moveTo puts a device into a namespace, where it gets another index. Queues that
+// are open go on working.
+func (w *World) moveTo(d *device, name string) {
+	old := d.Ifindex
+	d.home, d.Up, d.Ifindex = name, false, w.index()
+	w.named[d.Ifindex] = d.Ifname
+	for _, v := range w.vms {
+		for id, n := range v.nics {
+			if n.ifindex == old {
+				n.ifindex = d.Ifindex
+				v.nics[id] = n
+			}
+		}
+	}
+	w.linkChanged(old)
+}
 
 // here is a device in the host's own namespace.
 func (w *World) here(ifname string) *device {

@@ -2,8 +2,10 @@ package agenttest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
@@ -21,9 +23,17 @@ func (Hypervisor) Allowed(uid uint32, via string) error {
 }
 
 // Find implements agent.Hypervisor.
-func (f Hypervisor) Find(_ context.Context, name, _ string) (hypervisor.VM, error) {
+func (f Hypervisor) Find(_ context.Context, name, via string) (hypervisor.VM, error) {
 	var info hypervisor.VM
 	err := f.W.do("VM", func() error {
+		if path, ok := strings.CutPrefix(via, "netns:"); ok {
+			ns := f.W.places[path]
+			if ns == nil {
+				return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
+			}
+			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: fmt.Sprintf("netns:%p", ns)}
+			return nil
+		}
 		v, err := f.W.vm(name)
 		if err == nil {
 			info = v.told()
@@ -61,6 +71,9 @@ func (w *World) run(found hypervisor.VM) (*vm, error) {
 
 // Plug implements agent.Hypervisor.
 func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.NIC) (hypervisor.Place, error) {
+	if found.Netns != "" {
+		return hypervisor.Place{}, nil
+	}
 	defer f.W.wait(found.Name)()
 	already := false
 	err := f.W.do("Plug", func() error {
@@ -97,6 +110,9 @@ func (f Hypervisor) Plug(ctx context.Context, found hypervisor.VM, n hypervisor.
 
 // Plugged implements agent.Hypervisor.
 func (f Hypervisor) Plugged(_ context.Context, found hypervisor.VM, n hypervisor.NIC) (place hypervisor.Place, ok bool, err error) {
+	if found.Netns != "" {
+		return hypervisor.Place{}, true, nil
+	}
 	defer f.W.wait(found.Name)()
 	err = f.W.do("Plugged", func() error {
 		v, err := f.W.run(found)

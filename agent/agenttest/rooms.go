@@ -7,6 +7,7 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/filter"
 	"github.com/vmnetd/vmnetd/hostlink"
+	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/room"
@@ -76,8 +77,8 @@ func (w *World) AddNetns(path string) {
 	w.places[path] = &netns.NS{}
 }
 
-// RemoveNetns is the end of a network namespace.
-func (w *World) RemoveNetns(path string) {
+// RemoveNetns is the end of a network namespace, which these VMs are told of.
+func (w *World) RemoveNetns(path string, names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.places, path)
@@ -86,9 +87,15 @@ func (w *World) RemoveNetns(path string) {
 			delete(w.devices, name)
 		}
 	}
-	for _, changed := range w.onRoom {
-		if path == OwnRoom {
+	if path == OwnRoom {
+		for _, changed := range w.onRoom {
 			go changed(0)
+		}
+		return
+	}
+	for _, f := range w.onVM {
+		for _, name := range names {
+			go f(hypervisor.Sighting{Name: name, Via: "netns:" + path})
 		}
 	}
 }

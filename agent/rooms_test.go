@@ -1,0 +1,321 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/agent/agenttest"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/learn"
+	"github.com/vmnetd/vmnetd/policy"
+)
+
+// roomConfig offers an ipvtap on u0 and lets addresses be learned.
+func roomConfig() Config {
+	cfg := testConfig()
+	cfg.Policy.Networks = append(cfg.Policy.Networks, policy.Network{
+		Name: "one", Uplinks: []string{"u0"}, At: policy.Pos{File: "vmnetd.yaml", Line: 20, Col: 5},
+		Grant: policy.Grant{Modes: []vmnetd.Mode{vmnetd.L2}, IPs: policy.IPs{Given: true, Learn: true}},
+	})
+	cfg.Policy.Rules = append([]policy.Rule{{VM: []string{"ip*", "web*"}, Text: `vm: ["ip*", "web*"]`, At: policy.Pos{File: "vmnetd.yaml", Line: 21, Col: 5}}}, cfg.Policy.Rules...)
+	return cfg
+}
+
+func ipvtapHost(t *testing.T) (*host, vmnetd.Attachment) {
+	t.Helper()
+	w := newWorld()
+	w.StartVM("ip1")
+	w.StartVM("ip2")
+	h := newHost(t, w, roomConfig())
+	h.start()
+	return h, attach(t, h.agent, vmnetd.Request{VM: "ip1", Network: "one", IPs: []string{"192.0.2.11"}})
+}
+
+func (h *host) livesIn(ifname, home string) error {
+	if got, ok := h.w.Homes()[ifname]; !ok || got != home {
+		return fmt.Errorf("%s lives in %q (there: %v), not %q", ifname, got, ok, home)
+	}
+	return nil
+}
+
+func TestAnIpvtapLivesInVmnetdsNamespaceWithItsGuestsAddresses(t *testing.T) {
+	h, att := ipvtapHost(t)
+	if err := errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0")); err != nil {
+		t.Fatal(err)
+	}
+	if att.MAC != uplinkMAC || att.Kind != vmnetd.Ipvtap || !slices.Equal(att.IPs, []string{"192.0.2.11"}) {
+		t.Errorf("%+v", att)
+	}
+	s := h.w.Settled(att.Ifname)
+	if !s.Guest || fmt.Sprint(s.IPs) != "[192.0.2.11/32]" {
+		t.Errorf("settled as %+v", s)
+	}
+	g, ok := h.w.Guard(agenttest.OwnRoom, att.Ifname)
+	if !ok || !g.Spoof || !g.Pin4 || fmt.Sprint(g.MACs) != "["+uplinkMAC+"]" {
+		t.Errorf("guarded %v by %+v", ok, g)
+	}
+	detachAll(t, h, "ip1")
+}
+
+func detachAll(t *testing.T, h *host, vm string) {
+	t.Helper()
+	if _, err := h.agent.Detach(t.Context(), Caller{}, vm, Selector{All: true}); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "all gone", func() error { return h.clean(vm) })
+}
+
+func TestARestartFindsIpvtapsWhereTheyLive(t *testing.T) {
+	h, att := ipvtapHost(t)
+	before := h.w.NICs("ip1")["net0"]
+	h.halt()
+	h.start()
+	if err := errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0")); err != nil {
+		t.Error(err)
+	}
+	if after := h.w.NICs("ip1")["net0"]; after != before {
+		t.Errorf("the NIC was touched: %+v, %+v", before, after)
+	}
+	detachAll(t, h, "ip1")
+}
+
+func (h *host) loseState() {
+	h.t.Helper()
+	if err := os.Remove(h.dir + "/state.json"); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestALostStateFileDoesNotCostAnIpvtap(t *testing.T) {
+	h, att := ipvtapHost(t)
+	h.halt()
+	h.loseState()
+	h.start()
+	if err := errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0")); err != nil {
+		t.Error(err)
+	}
+	detachAll(t, h, "ip1")
+}
+
+func TestTheEndOfVmnetdsNamespaceIsRepaired(t *testing.T) {
+	h, att := ipvtapHost(t)
+	h.w.RemoveNetns(agenttest.OwnRoom)
+	eventually(t, "repaired", func() error {
+		return errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0"))
+	})
+	detachAll(t, h, "ip1")
+}
+
+func TestAnIpvtapThatFailsAtAnyStepIsUndone(t *testing.T) {
+	for _, p := range slices.Concat(steps("attach.", "converge.", "store."), failpoint.RoomPoints) {
+		if p == failpoint.ConvergeMAC { // passthru's alone
+			continue
+		}
+		t.Run(string(p), func(t *testing.T) {
+			w := newWorld()
+			w.StartVM("ip1")
+			h := newHost(t, w, roomConfig())
+			var err error
+			if h.fp, err = failpoint.Parse(string(p) + "=1*error"); err != nil {
+				t.Fatal(err)
+			}
+			h.start()
+			req := vmnetd.Request{VM: "ip1", Network: "one", IPs: []string{"192.0.2.11"}}
+			if _, err := h.agent.Attach(t.Context(), Caller{}, req); !contains(err, string(p)) {
+				t.Errorf("attach: %v", err)
+			}
+			if err := h.clean("ip1"); err != nil {
+				t.Error(err)
+			}
+			attach(t, h.agent, req)
+		})
+	}
+}
+
+func TestAnIpvtapKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
+	for k := 1; ; k++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld()
+			w.StartVM("ip1")
+			h := newHost(t, w, roomConfig())
+			h.start()
+			died := make(chan struct{})
+			w.DieAt(k, after, func() { close(died) })
+			_, _ = h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "ip1", Network: "one", ID: "net0", IPs: []string{"192.0.2.11"}})
+			select {
+			case <-died:
+			default:
+				if k < 10 {
+					t.Fatalf("an attach makes only %d calls", k)
+				}
+				return // every call was the last one once
+			}
+			h.halt()
+			w.Revive()
+			h.start()
+			if len(h.agent.List("ip1")) == 0 {
+				if err := h.clean("ip1"); err != nil {
+					t.Errorf("call %d (after: %v): %v", k, after, err)
+				}
+				continue
+			}
+			eventually(t, fmt.Sprintf("call %d (after: %v)", k, after), func() error { return h.works("ip1", "net0") })
+			h.halt()
+		}
+	}
+}
+
+func TestAnAddressThatIsTakenIsRefusedWithItsHolder(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	_, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "ip2", Network: "one", IPs: []string{"192.0.2.11"}})
+	if !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "ip1/net0") {
+		t.Errorf("%v", err)
+	}
+	if got := h.agent.List("ip2"); len(got) != 0 {
+		t.Errorf("left: %+v", got)
+	}
+}
+
+func TestAddressesAreLearnedUsedAndReleased(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	eventually(t, "heard", is(func() bool { return h.w.Hears("ip2/net0") }))
+	ip := netip.MustParseAddr("192.0.2.22")
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)})
+	eventually(t, "in use", func() error {
+		list := h.agent.List("ip2")
+		if s := h.w.Settled(att.Ifname); len(list) != 1 || !slices.Equal(list[0].Learned, []string{"192.0.2.22"}) || fmt.Sprint(s.IPs) != "[192.0.2.22/32]" {
+			return fmt.Errorf("%+v, settled %+v", list, s)
+		}
+		if g, _ := h.w.Guard(agenttest.OwnRoom, att.Ifname); !g.Pin4 || g.Pin6 || fmt.Sprint(g.IPs) != "[192.0.2.22/32]" {
+			return fmt.Errorf("guarded by %+v", g)
+		}
+		return nil
+	})
+	h.halt()
+	h.start()
+	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip2/net0") }))
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, Gone: true, Why: "its lease has ended"})
+	eventually(t, "released", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 0 && len(h.agent.List("ip2")[0].IPs) == 0 }))
+}
+
+func TestAnAddressOfAnotherIsNotLearned(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	told := h.subscribe()
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.11"), How: learn.ByARP})
+	eventually(t, "told", is(func() bool { return told.count("address-refused") == 1 }))
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("fe80::1"), How: learn.ByDAD, Defended: true})
+	eventually(t, "told", is(func() bool { return told.count("address-refused") == 2 }))
+	list := h.agent.List("ip2")
+	if len(list[0].IPs) != 0 || len(h.w.Settled(att.Ifname).IPs) != 0 || !strings.Contains(list[0].Problem, "share a MAC") {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
+	w := newWorld()
+	h := newHost(t, w, roomConfig())
+	a := h.start()
+	req := vmnetd.Request{VM: "web1", Network: "lan", Via: "netns:/run/netns/web1", IPs: []string{"192.0.2.30/24"}, Routes: []string{"default via 192.0.2.1"}}
+	if _, err := a.Attach(t.Context(), Caller{}, req); !errors.Is(err, vmnetd.ErrNotFound) {
+		t.Errorf("without the namespace: %v", err)
+	}
+	w.AddNetns("/run/netns/web1")
+	att := attach(t, a, req)
+	if att.Kind != vmnetd.Macvlan || att.Name != "eth0" || att.Via != req.Via || att.Phase != vmnetd.Attached || !slices.Equal(att.IPs, []string{"192.0.2.30/24"}) {
+		t.Errorf("%+v", att)
+	}
+	s := h.w.Settled(att.Ifname)
+	if s.Guest || s.Name != "eth0" || s.MAC.String() != att.MAC || len(s.Routes) != 1 {
+		t.Errorf("settled as %+v", s)
+	}
+	if again := attach(t, a, req); again.Changed {
+		t.Errorf("the same again: %+v", again)
+	}
+	h.halt()
+	a = h.start()
+	if err := h.livesIn(att.Ifname, "/run/netns/web1"); err != nil {
+		t.Error(err)
+	}
+	w.RemoveNetns("/run/netns/web1", "web1")
+	eventually(t, "gone with it", func() error { return h.clean("web1") })
+	w.AddNetns("/run/netns/web1")
+	attach(t, a, req)
+	detachAll(t, h, "web1")
+}
+
+func TestFiltersThatOthersRemovedComeBack(t *testing.T) {
+	h, _ := attachedHost(t)
+	att := h.agent.List("vm1")[0]
+	if _, ok := h.w.Guard("", att.Ifname); !ok {
+		t.Fatal("no filter")
+	}
+	told := h.subscribe()
+	h.w.FlushFilters()
+	eventually(t, "back", func() error {
+		if g, ok := h.w.Guard("", att.Ifname); !ok || !g.Spoof || told.count("filter-restored") != 1 {
+			return fmt.Errorf("%v %+v", ok, g)
+		}
+		return nil
+	})
+	detachAll(t, h, "vm1")
+	if _, ok := h.w.Guard("", att.Ifname); ok {
+		t.Error("the filter outlives its NIC")
+	}
+}
+
+func TestAHostLinkIsMadeKeptAndRemoved(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	req := vmnetd.HostLinkRequest{Network: "one", IPs: []string{"192.0.2.18/24"}}
+	l, err := h.agent.HostLink(t.Context(), Caller{}, req)
+	if err != nil || !l.Changed || l.Kind != vmnetd.Ipvlan || l.Mode != vmnetd.L2 || !slices.Equal(l.Guests, []string{"192.0.2.11"}) {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	if again, err := h.agent.HostLink(t.Context(), Caller{}, req); err != nil || again.Changed {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	h.halt()
+	h.start()
+	eventually(t, "kept", is(func() bool { return len(h.w.HostLinks()["one"].IPs) == 1 && len(h.agent.HostLinks()) == 1 }))
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one", IPs: []string{"192.0.2.12"}})
+	eventually(t, "the new guest is reached", is(func() bool { return len(h.w.HostLinks()["one"].Guests) == 2 }))
+	for range 2 {
+		if _, err := h.agent.HostLink(t.Context(), Caller{}, vmnetd.HostLinkRequest{Network: "one", Remove: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(h.w.HostLinks()) != 0 || len(h.agent.HostLinks()) != 0 {
+		t.Errorf("left: %+v", h.w.HostLinks())
+	}
+}
+
+func TestAHostLinkThatCannotBeHadLeavesNothing(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	for _, c := range []struct {
+		req  vmnetd.HostLinkRequest
+		want error
+		say  string
+	}{
+		{vmnetd.HostLinkRequest{Network: "nil", IPs: []string{"192.0.2.18/24"}}, vmnetd.ErrNotFound, "no network"},
+		{vmnetd.HostLinkRequest{Network: "one"}, vmnetd.ErrInvalid, "address of its own"},
+		{vmnetd.HostLinkRequest{Network: "one", IPs: []string{"192.0.2.18"}}, vmnetd.ErrInvalid, "length"},
+		{vmnetd.HostLinkRequest{Network: "one", IPs: []string{"192.0.2.11/24"}}, vmnetd.ErrBusy, "ip1/net0"},
+		{vmnetd.HostLinkRequest{Network: "one", Uplink: "u9", IPs: []string{"192.0.2.18/24"}}, vmnetd.ErrInvalid, "u9"},
+	} {
+		if _, err := h.agent.HostLink(t.Context(), Caller{}, c.req); !errors.Is(err, c.want) || !contains(err, c.say) {
+			t.Errorf("%+v: %v", c.req, err)
+		}
+	}
+	h.w.Refuse("HostLink", 1)
+	if _, err := h.agent.HostLink(t.Context(), Caller{}, vmnetd.HostLinkRequest{Network: "one", IPs: []string{"192.0.2.18/24"}}); err == nil || len(h.agent.HostLinks()) != 0 {
+		t.Errorf("%v, %+v", err, h.agent.HostLinks())
+	}
+}
