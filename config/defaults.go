@@ -11,7 +11,7 @@ type rawDefaults struct{ rawGrant }
 
 var defaultsKeys = object[rawDefaults]{
 	what: "defaults",
-	rows: grantRows(func(d *rawDefaults) *rawGrant { return &d.rawGrant }),
+	rows: slices.Concat(grantRows(func(d *rawDefaults) *rawGrant { return &d.rawGrant }), noExtra[rawDefaults]("defaults")),
 }
 
 // defaults merges the files' defaults key by key: each key in one file only,
@@ -27,31 +27,11 @@ func (b *builder) defaults(docs []*document) {
 			}
 			seen[name] = given[name]
 		}
-		b.mergeDefaults(&d.defaults)
+		d.defaults.check(b.problems)
+		d.defaults.put(&b.cfg.Policy.Defaults)
+		b.oneForAll("defaults", &d.defaults.rawGrant)
 	}
 	if b.cfg.Policy.Defaults.Modes == nil {
 		b.cfg.Policy.Defaults.Modes = []vmnetd.Mode{vmnetd.Bridge}
-	}
-}
-
-func (b *builder) mergeDefaults(d *rawDefaults) {
-	g, into := d.grant(b.problems), &b.cfg.Policy.Defaults
-	if d.modes.Given {
-		into.Modes, into.ModesAt = g.Modes, g.ModesAt
-	}
-	if d.mtu.Given {
-		into.MTU, into.MTUAt = g.MTU, g.MTUAt
-	}
-	if d.queues.Given {
-		into.Queues, into.QueuesAt = g.Queues, g.QueuesAt
-	}
-	if d.mac.allow.Given {
-		into.MACs, into.MACsAt = g.MACs, g.MACsAt
-	}
-	if d.link.Given {
-		into.Link, into.LinkAt = g.Link, g.LinkAt
-	}
-	if d.mac.change.Given {
-		into.MACChange, into.MACChangeAt = g.MACChange, g.MACChangeAt
 	}
 }

@@ -1,19 +1,24 @@
 package config
 
 import (
-	"slices"
-
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/policy"
 )
 
 // rawGrant is the keys that defaults, networks and rules share.
 type rawGrant struct {
-	modes  got[[]got[vmnetd.Mode]]
-	mtu    got[int]
-	queues got[policy.Queues]
-	mac    rawMAC
-	link   got[string]
+	modes     got[[]got[vmnetd.Mode]]
+	mtu       got[int]
+	queues    got[policy.Queues]
+	mac       rawMAC
+	link      got[string]
+	ips       got[[]got[ipItem]]
+	maxIPs    got[int]
+	filter    rawFilter
+	bandwidth rawBandwidth
+	port      rawBridgePort
+	ipvlan    rawIPvlan
+	extra     rawExtra
 }
 
 type rawMAC struct {
@@ -30,56 +35,67 @@ var macKeys = object[rawMAC]{what: "mac", rows: []row[rawMAC]{
 
 // grantRows are the rows of the shared keys; grant finds them in a T.
 func grantRows[T any](grant func(*T) *rawGrant) []row[T] {
-	return slices.Concat([]row[T]{
-		key("modes", func(t *T) *got[[]got[vmnetd.Mode]] { return &grant(t).modes }, codec[got[[]got[vmnetd.Mode]]](listOf[got[vmnetd.Mode]]{
-			item: mode, what: "a list of modes",
-		})),
+	return []row[T]{
+		key("modes", func(t *T) *got[[]got[vmnetd.Mode]] { return &grant(t).modes }, codec[got[[]got[vmnetd.Mode]]](modeList)),
 		key("mtu", func(t *T) *got[int] { return &grant(t).mtu }, codec[got[int]](mtu)),
 		key("queues", func(t *T) *got[policy.Queues] { return &grant(t).queues }, codec[got[policy.Queues]](queues)),
 		key("mac", func(t *T) *rawMAC { return &grant(t).mac }, codec[rawMAC](macKeys)),
 		key("link", func(t *T) *got[string] { return &grant(t).link }, codec[got[string]](linkMode)),
-	}, later[T]("filter", "bandwidth", "ips", "max_ips", "extra"))
+		key("ips", func(t *T) *got[[]got[ipItem]] { return &grant(t).ips }, codec[got[[]got[ipItem]]](ipItems)),
+		key("max_ips", func(t *T) *got[int] { return &grant(t).maxIPs }, codec[got[int]](maxIPs)),
+		key("filter", func(t *T) *rawFilter { return &grant(t).filter }, codec[rawFilter](filterKeys)),
+		key("bandwidth", func(t *T) *rawBandwidth { return &grant(t).bandwidth }, codec[rawBandwidth](bandwidthKeys)),
+		key("port", func(t *T) *rawBridgePort { return &grant(t).port }, codec[rawBridgePort](bridgePortKeys)),
+		key("ipvlan", func(t *T) *rawIPvlan { return &grant(t).ipvlan }, codec[rawIPvlan](ipvlanKeys)),
+	}
 }
 
 // grant makes the policy's grant of it.
 func (g *rawGrant) grant(p *problems) policy.Grant {
+	g.check(p)
+	var out policy.Grant
+	g.put(&out)
+	return out
+}
+
+// check reports what is wrong between the keys.
+func (g *rawGrant) check(p *problems) {
 	twice(p, g.modes.V)
 	twice(p, g.mac.allow.V)
-	var out policy.Grant
-	if modes := values(g.modes.V); len(modes) > 0 {
-		out.Modes, out.ModesAt = modes, g.modes.Key.pos()
+	twice(p, g.ips.V)
+	twice(p, g.filter.ethertypes.V)
+	twice(p, g.extra.macs.V)
+	twice(p, g.extra.ips.V)
+	g.autoAlone(p)
+}
+
+// autoAlone refuses auto beside other modes: it chooses by the uplink, a list by
+// its order.
+func (g *rawGrant) autoAlone(p *problems) {
+	for _, m := range g.modes.V {
+		if m.Given && m.V == vmnetd.Auto && len(g.modes.V) > 1 {
+			p.add(m.At, "auto stands alone: it chooses by what is known of the uplink, and a list is tried in its order").
+				do("write  modes: auto, or the modes without it")
+		}
 	}
-	if g.mtu.Given {
-		out.MTU, out.MTUAt = g.mtu.V, g.mtu.Key.pos()
+}
+
+// put lays what was written over a grant.
+func (g *rawGrant) put(out *policy.Grant) {
+	for _, l := range leaves {
+		if l.given(g) {
+			l.put(g, out)
+		}
 	}
-	if g.queues.Given {
-		out.Queues, out.QueuesAt = g.queues.V, g.queues.Key.pos()
-	}
-	if g.mac.allow.Given {
-		out.MACs, out.MACsAt = values(g.mac.allow.V), g.mac.allow.Key.pos()
-	}
-	if g.link.Given {
-		out.Link, out.LinkAt = g.link.V, g.link.Key.pos()
-	}
-	if g.mac.change.Given {
-		out.MACChange, out.MACChangeAt = g.mac.change.V, g.mac.change.Key.pos()
-	}
-	return out
 }
 
 // given lists the keys that were written, by name, with their places.
 func (g *rawGrant) given() map[string]place {
 	all := map[string]place{}
-	note := func(name string, given bool, at place) {
-		if given {
-			all[name] = at
+	for _, l := range leaves {
+		if l.given(g) {
+			all[l.name] = l.at(g)
 		}
 	}
-	note("modes", g.modes.Given, g.modes.Key)
-	note("mtu", g.mtu.Given, g.mtu.Key)
-	note("queues", g.queues.Given, g.queues.Key)
-	note("mac.allow", g.mac.allow.Given, g.mac.allow.Key)
-	note("mac.change", g.mac.change.Given, g.mac.change.Key)
-	note("link", g.link.Given, g.link.Key)
 	return all
 }

@@ -9,6 +9,7 @@ import (
 type rawHypervisors struct {
 	libvirt rawLibvirt
 	qmp     rawQMP
+	netns   rawNetns
 }
 
 type rawLibvirt struct {
@@ -33,6 +34,7 @@ var patterns = listOf[got[string]]{item: socket, what: "a list of socket pattern
 var hypervisorsKeys = object[rawHypervisors]{what: "hypervisors", rows: []row[rawHypervisors]{
 	key("libvirt", func(h *rawHypervisors) *rawLibvirt { return &h.libvirt }, codec[rawLibvirt](libvirtKeys)),
 	key("qmp", func(h *rawHypervisors) *rawQMP { return &h.qmp }, codec[rawQMP](qmpKeys)),
+	key("netns", func(h *rawHypervisors) *rawNetns { return &h.netns }, codec[rawNetns](netnsKeys)),
 }}
 
 // DefaultSockets is where QMP sockets are looked for unless the configuration
@@ -58,6 +60,7 @@ func (b *builder) addHypervisors(docs []*document) {
 		b.cfg.Ways.Sockets = DefaultSockets()
 	}
 	b.addEvents(docs)
+	b.addNetns(docs)
 	b.refuseUntold(docs)
 }
 

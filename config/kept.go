@@ -58,9 +58,15 @@ func (s *Source) Kept() ([]agent.WantedVM, error) {
 func (s *Source) Keep(req vmnetd.Request) (changed bool, err error) {
 	req = vmnetd.Request{
 		VM: req.VM, ID: req.ID, Network: req.Network, Uplink: req.Uplink, Mode: req.Mode, MAC: req.MAC, Queues: req.Queues, Bus: req.Bus, Addr: req.Addr,
+		IPs: slices.Clone(req.IPs),
 	}
 	if err := errors.Join(vmnetd.CheckVMName(req.VM), vmnetd.CheckID(req.ID)); err != nil {
 		return false, err
+	}
+	for i := range req.IPs { // as they come back
+		if req.IPs[i], err = readNICAddress(req.IPs[i]); err != nil {
+			return false, err
+		}
 	}
 	return s.changeKept(req.VM, func(nics []vmnetd.Request) []vmnetd.Request {
 		i := slices.IndexFunc(nics, func(n vmnetd.Request) bool { return n.ID == req.ID })
@@ -156,11 +162,22 @@ func keptText(vm string, nics []vmnetd.Request) []byte {
 				fmt.Fprintf(&b, "    %s: %s\n", e[0], quotedText(e[1]))
 			}
 		}
+		if len(n.IPs) > 0 {
+			fmt.Fprintf(&b, "    ips: [%s]\n", quotedList(n.IPs))
+		}
 		if n.Queues != 0 {
 			fmt.Fprintf(&b, "    queues: %s\n", strconv.Itoa(n.Queues))
 		}
 	}
 	return b.Bytes()
+}
+
+func quotedList(items []string) string {
+	quoted := make([]string, len(items))
+	for i, item := range items {
+		quoted[i] = quotedText(item)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // quotedText is text in YAML's double quotes (YAML 1.2, 7.3.1), which take JSON's

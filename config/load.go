@@ -49,6 +49,7 @@ func load(files []*file, p *problems) (agent.Config, error) {
 	b.addUplinks(docs)
 	b.addNetworks(docs)
 	b.addRules(docs)
+	b.checkTrunks()
 	b.addVMs(docs)
 	b.addHypervisors(docs)
 	b.addCovered()
@@ -71,6 +72,7 @@ type builder struct {
 	uplinks  declared
 	stack    stack
 	networks declared
+	trunks   map[string]place // by the network's name
 	macs     map[string]place
 	rules    map[policy.Pos]ruleNote
 	withheld []withheldMode
@@ -80,8 +82,8 @@ type builder struct {
 func newBuilder(p *problems) *builder {
 	return &builder{
 		problems: p, complete: len(p.list) == 0,
-		uplinks: declared{}, stack: newStack(), networks: declared{}, macs: map[string]place{}, rules: map[policy.Pos]ruleNote{},
-		cfg: agent.Config{Policy: policy.Set{Labels: map[string]map[string]string{}}},
+		uplinks: declared{}, stack: newStack(), networks: declared{}, trunks: map[string]place{}, macs: map[string]place{}, rules: map[policy.Pos]ruleNote{},
+		cfg: agent.Config{Policy: policy.Set{Labels: map[string]map[string]string{}, Limits: map[string]policy.Limits{}}},
 	}
 }
 

@@ -15,6 +15,7 @@ type rawNetwork struct {
 	name    got[string]
 	uplinks got[[]got[string]]
 	vlan    got[int]
+	trunk   got[[]got[vmnetd.VLANRange]]
 	rawGrant
 }
 
@@ -24,7 +25,8 @@ var networkKeys = object[rawNetwork]{what: "a network", rows: slices.Concat([]ro
 		item: reference, what: "a list of uplinks",
 	})),
 	key("vlan", func(n *rawNetwork) *got[int] { return &n.vlan }, codec[got[int]](vlanID)),
-}, grantRows(func(n *rawNetwork) *rawGrant { return &n.rawGrant }))}
+	key("trunk", func(n *rawNetwork) *got[[]got[vmnetd.VLANRange]] { return &n.trunk }, codec[got[[]got[vmnetd.VLANRange]]](trunk)),
+}, grantRows(func(n *rawNetwork) *rawGrant { return &n.rawGrant }), noExtra[rawNetwork]("a network"))}
 
 func (b *builder) addNetworks(docs []*document) {
 	for _, d := range docs {
@@ -47,12 +49,17 @@ func (b *builder) network(n *rawNetwork) {
 	}
 	twice(b.problems, n.uplinks.V)
 	grant := n.grant(b.problems)
+	b.trunk(n)
 	if n.name.Given && b.networks.add(b.problems, "network", n.name.V, n.name.At) {
 		b.networkUplinks(n)
 		b.networkStack(n)
-		b.cfg.Policy.Networks = append(b.cfg.Policy.Networks, policy.Network{
-			Name: n.name.V, Uplinks: values(n.uplinks.V), VLAN: n.vlan.V, Grant: grant, At: n.at.pos(),
-		})
+		made := policy.Network{Name: n.name.V, Uplinks: values(n.uplinks.V), VLAN: n.vlan.V, Grant: grant, At: n.at.pos()}
+		if n.trunk.Given {
+			made.Trunk, made.TrunkAt = values(n.trunk.V), n.trunk.Key.pos()
+			b.trunks[made.Name] = n.trunk.Key
+		}
+		b.cfg.Policy.Networks = append(b.cfg.Policy.Networks, made)
+		b.oneForAll("network "+n.name.V, &n.rawGrant)
 		b.withheld = append(b.withheld, passthruIn(n)...)
 	}
 }

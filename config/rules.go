@@ -28,8 +28,11 @@ var ruleKeys = object[rawRule]{what: "a rule", rows: slices.Concat([]row[rawRule
 		item: reference, what: "a list of networks",
 	})),
 	key("deny", func(r *rawRule) *got[string] { return &r.deny }, codec[got[string]](denyReason)),
-}, grantRows(func(r *rawRule) *rawGrant { return &r.rawGrant }), later[rawRule]("owner", "vlan"), []row[rawRule]{
+}, grantRows(func(r *rawRule) *rawGrant { return &r.rawGrant }), []row[rawRule]{
+	key("extra", func(r *rawRule) *rawExtra { return &r.extra }, codec[rawExtra](extraKeys)),
+}, later[rawRule]("owner", "vlan"), []row[rawRule]{
 	{name: "uplinks", never: "a rule has no uplinks: they are the network's"},
+	{name: "trunk", never: "a rule has no trunk: it is the network's"},
 })}
 
 func oneOrMore(item codec[got[string]], what string) listOf[got[string]] {

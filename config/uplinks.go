@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -20,9 +19,11 @@ type rawUplink struct {
 	vlan     rawVLAN
 	bridge   rawBridge
 	anchor   rawAnchor
+	limits   rawLimits
+	hairpin  got[bool]
 }
 
-var uplinkKeys = object[rawUplink]{what: "an uplink", rows: slices.Concat([]row[rawUplink]{
+var uplinkKeys = object[rawUplink]{what: "an uplink", rows: []row[rawUplink]{
 	key("name", func(u *rawUplink) *got[string] { return &u.name }, codec[got[string]](uplinkName)),
 	key("mtu", func(u *rawUplink) *got[int] { return &u.mtu }, codec[got[int]](mtu)),
 	key("probe", func(u *rawUplink) *got[netip.Addr] { return &u.probe }, codec[got[netip.Addr]](ipAddress)),
@@ -33,7 +34,9 @@ var uplinkKeys = object[rawUplink]{what: "an uplink", rows: slices.Concat([]row[
 	key("vlan", func(u *rawUplink) *rawVLAN { return &u.vlan }, codec[rawVLAN](vlanKeys)),
 	key("bridge", func(u *rawUplink) *rawBridge { return &u.bridge }, codec[rawBridge](bridgeKeys)),
 	key("anchor", func(u *rawUplink) *rawAnchor { return &u.anchor }, codec[rawAnchor](anchorKeys)),
-}, later[rawUplink]("limits", "hairpin", "extra"))}
+	key("limits", func(u *rawUplink) *rawLimits { return &u.limits }, codec[rawLimits](limitsKeys)),
+	key("hairpin", func(u *rawUplink) *got[bool] { return &u.hairpin }, codec[got[bool]](yesOrNo)),
+}}
 
 // kindOf is one of the keys of which an uplink has one.
 type kindOf struct {
@@ -78,6 +81,7 @@ func (b *builder) uplink(u *rawUplink, devices declared) {
 		b.unchanged(u)
 	}
 	on := &standing{name: u.name.V, at: u.name.At, kind: kind, mtu: u.mtu}
+	b.limits(u, &spec)
 	device := b.fill(u, &spec, on)
 	if first, there := devices[device]; there {
 		b.add(u.name.At, "uplink %q is the same device (%s) as the uplink at %s", u.name.V, device, first).do("remove one of them")

@@ -50,7 +50,6 @@ var (
 	macGlob     = scalar[string]{shapes: []shape{text}, want: "a MAC or a glob of MACs", read: readMACGlob}
 	macAddress  = scalar[net.HardwareAddr]{shapes: []shape{text}, want: "a MAC", read: vmnetd.ParseMAC}
 	uuid        = scalar[string]{shapes: []shape{text}, want: "a UUID", read: readUUID}
-	mode        = scalar[vmnetd.Mode]{shapes: []shape{text}, want: "a mode", read: readMode}
 	mtu         = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number from %d to %d", minMTU, maxMTU), read: readWithin("MTU", minMTU, maxMTU)}
 	queues      = scalar[policy.Queues]{shapes: []shape{number, text}, want: fmt.Sprintf("auto or a number from 1 to %d", maxQueues), read: readQueues}
 	busName     = scalar[string]{shapes: []shape{text}, want: "a QEMU bus", read: checked(checkBus)}
@@ -177,17 +176,6 @@ func readUUID(s string) (string, error) {
 		return "", invalid("an all-zero UUID never matches: it means that a VM has none")
 	}
 	return s, nil
-}
-
-func readMode(s string) (vmnetd.Mode, error) {
-	if s == "auto" {
-		return "", invalid("mode auto: not in this version").WithNext("modes are " + strings.Join(vmnetd.ModeNames(), ", "))
-	}
-	m, err := vmnetd.ParseMode(s)
-	if near := didYouMean(s, vmnetd.ModeNames()); err != nil && near != "" {
-		return "", invalid("%v%s", err, near).WithNext(vmnetd.NextOf(err))
-	}
-	return m, err
 }
 
 // Protocols of a VLAN, as `ip link` writes them.

@@ -27,6 +27,7 @@ type rawNIC struct {
 	queues  got[policy.Queues]
 	bus     got[string]
 	addr    got[string]
+	ips     got[[]got[string]]
 }
 
 var nicKeys = object[rawNIC]{what: "a NIC", rows: slices.Concat([]row[rawNIC]{
@@ -38,7 +39,8 @@ var nicKeys = object[rawNIC]{what: "a NIC", rows: slices.Concat([]row[rawNIC]{
 	key("queues", func(n *rawNIC) *got[policy.Queues] { return &n.queues }, codec[got[policy.Queues]](queues)),
 	key("bus", func(n *rawNIC) *got[string] { return &n.bus }, codec[got[string]](busName)),
 	key("addr", func(n *rawNIC) *got[string] { return &n.addr }, codec[got[string]](slot)),
-}, later[rawNIC]("ips", "link", "filter", "bandwidth", "vlan", "extra"))}
+	key("ips", func(n *rawNIC) *got[[]got[string]] { return &n.ips }, codec[got[[]got[string]]](nicIPs)),
+}, later[rawNIC]("link", "filter", "bandwidth", "vlan", "extra"))}
 
 var vmKeys = object[rawVM]{what: "a VM", rows: slices.Concat([]row[rawVM]{
 	key("vm", func(v *rawVM) *got[string] { return &v.vm }, codec[got[string]](vmName)),
@@ -120,6 +122,10 @@ func (b *builder) nic(v *rawVM, n *rawNIC) vmnetd.Request {
 	req := vmnetd.Request{
 		VM: v.vm.V, ID: n.id.V, Network: n.network.V, Uplink: n.uplink.V, Mode: n.mode.V,
 		Queues: n.queues.V.N, Bus: n.bus.V, Addr: n.addr.V,
+	}
+	twice(b.problems, n.ips.V)
+	if n.ips.Given {
+		req.IPs = values(n.ips.V)
 	}
 	if n.mac.Given {
 		req.MAC = n.mac.V.String()

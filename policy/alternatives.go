@@ -92,7 +92,7 @@ func (c *choice) otherModes() []Rejected {
 // modesInOrder is every mode: those allowed in the order in which they are
 // preferred, then the others.
 func (c *choice) modesInOrder() []vmnetd.Mode {
-	all := slices.Clone(c.grant.modes)
+	all := slices.Clone(c.grant.modesOn(c.up))
 	for _, name := range vmnetd.ModeNames() {
 		if m := vmnetd.Mode(name); !slices.Contains(all, m) {
 			all = append(all, m)
@@ -103,7 +103,7 @@ func (c *choice) modesInOrder() []vmnetd.Mode {
 
 // whyNotMode is empty where the uplinks' reasons say it already.
 func (c *choice) whyNotMode(m vmnetd.Mode) string {
-	place := slices.Index(c.grant.modes, m)
+	place := slices.Index(c.grant.modesOn(c.up), m)
 	switch {
 	case slices.Contains(c.grant.withheld, m):
 		return fmt.Sprintf("only where the rule itself lists it, and %s does not", c.rule.At)
@@ -114,8 +114,12 @@ func (c *choice) whyNotMode(m vmnetd.Mode) string {
 	case c.err != nil:
 		return "allowed; ask with --mode " + string(m)
 	}
-	if no := c.unfits(trial{name: c.d.Uplink, up: c.up, on: c.on}, m); len(no) > 0 {
+	s := c.spot(c.d.Uplink, c.up, m)
+	if no := c.unfits(s); len(no) > 0 {
 		return joinWhy(no)
+	}
+	if why := c.better(s); why != "" {
+		return why + "; ask with --mode " + string(m)
 	}
 	if c.req.Mode != "" {
 		return "allowed, not asked for; ask with --mode " + string(m)
@@ -164,6 +168,8 @@ func (c *choice) whyMode(by string) string {
 		return noModes + ", so it is " + modes
 	case c.req.Mode != "":
 		return fmt.Sprintf("asked for; one of %s%s", modes, by)
+	case c.byAuto():
+		return c.whyAuto(by)
 	case c.d.Mode == c.grant.modes[0]:
 		return "first of " + modes + by + c.unless("; fits")
 	}

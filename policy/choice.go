@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,23 +12,29 @@ import (
 
 // choice is one request on its way to a Decision.
 type choice struct {
-	set      *Set
-	req      vmnetd.Request // with mode and MAC in their one spelling
-	f        Facts
-	who      subject
-	verdicts []verdict
-	network  *Network // nil until chosen
-	rule     *Rule    // the rule that decides, nil: none does
-	grant    grant
-	trials   []trial // every uplink of the network, in the network's order
-	up       Uplink  // the chosen uplink
-	on       Uplink  // what the NIC stands on: that uplink, or a VLAN of it
-	d        Decision
-	err      error
+	set        *Set
+	req        vmnetd.Request // with mode and MAC in their one spelling
+	f          Facts
+	who        subject
+	verdicts   []verdict
+	network    *Network // nil until chosen
+	rule       *Rule    // the rule that decides, nil: none does
+	grant      grant
+	trials     []trial        // every uplink of the network, in the network's order
+	ips        []netip.Prefix // asked for
+	routes     []Route        // asked for
+	foreignMAC bool           // the MAC asked for is none that the grant gives: it can only be the uplink's own
+	up         Uplink         // the chosen uplink
+	on         Uplink         // what the NIC stands on: that uplink, or a VLAN of it
+	d          Decision
+	err        error
 }
 
 func (s *Set) choose(req vmnetd.Request, f Facts) *choice {
 	c := &choice{set: s, req: req, f: f}
+	if path, is := strings.CutPrefix(req.Via, viaNetns); is && f.Unknown && f.Netns == nil {
+		c.f.Netns = &Netns{Path: path}
+	}
 	steps := []func() error{c.checkRequest, c.chooseNetwork, c.checkAsked, c.choosePlace}
 	for _, step := range steps {
 		if c.err = step(); c.err != nil {
@@ -66,6 +73,11 @@ func (c *choice) checkRequest() error {
 	}
 	if c.req.Queues < 0 || c.req.Queues > maxQueues {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, "%d queues: a device has 1 to %d", c.req.Queues, maxQueues)
+	}
+	for _, check := range []func() error{c.checkWay, c.parseIPs, c.parseRoutes} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	c.who = subject{vm: c.req.VM, uuid: c.f.VM.UUID, nic: c.d.ID, labels: merged(c.f.VM.Labels, c.set.Labels[c.req.VM])}
 	c.verdicts = c.set.verdicts(c.who)
@@ -126,7 +138,7 @@ func (c *choice) finish() {
 	if c.err != nil {
 		return
 	}
-	c.d.VHost = c.f.VHost
+	c.d.VHost = c.f.VHost && c.f.Netns == nil
 	c.d.Reasons = c.reasons()
 	c.d.Mind = c.mind()
 }

@@ -12,10 +12,10 @@ type Decision struct {
 	Network   string
 	Uplink    string // name
 	Ifname    string // the uplink's device
-	VLAN      int    // of the uplink, on which the NIC stands; 0: on the uplink itself
+	VLAN      int    // of the uplink, on which the NIC stands; switched: its PVID on the uplink itself; 0: none
 	Mode      vmnetd.Mode
 	MAC       string
-	MACFrom   string // "derived", "asked for"
+	MACFrom   string // "derived", "asked for", "the uplink's: …"
 	MACChange string // ChangeDeny, ChangeAllow
 	MTU       int
 	Link      string // LinkKeep, LinkFollow
@@ -53,9 +53,12 @@ type Route struct {
 
 // Filtered is Filter after merging: what a NIC is kept from sending.
 type Filtered struct {
-	Spoof, DHCPServer, RA bool
-	Ethertypes            []uint16
-	Broadcast, Multicast  int // packets/s; 0: no limit
+	Spoof      bool     `json:"spoof"`
+	DHCPServer bool     `json:"dhcp_server"`
+	RA         bool     `json:"ra"`
+	Ethertypes []uint16 `json:"ethertypes,omitempty"` // nil: any
+	Broadcast  int      `json:"broadcast,omitempty"`  // packets/s; 0: no limit
+	Multicast  int      `json:"multicast,omitempty"`  // packets/s; 0: no limit
 }
 
 // On says that anything is kept from being sent.

@@ -69,8 +69,8 @@ var refusals = map[string]struct {
 }{
 	"bad VM name":      {req: vmnetd.Request{VM: "a/b"}, exit: 2, text: `VM name "a/b" contains '/'`, next: "a VM name has 1 to 128 bytes, no '/', no control character and no leading '-'"},
 	"bad id":           {req: vmnetd.Request{VM: "vm1", ID: "0net"}, exit: 2, text: `NIC id "0net" is not a letter followed by letters, digits, '-', '.' or '_'`, next: "an id is like net0 or lan.2"},
-	"unknown mode":     {req: vmnetd.Request{VM: "vm1", Mode: "brigde"}, exit: 2, text: `unknown mode "brigde"`, next: "modes are bridge, vepa, private, passthru"},
-	"later mode":       {req: vmnetd.Request{VM: "vm1", Mode: "l2"}, exit: 2, text: `mode l2: not in this version`, next: "modes are bridge, vepa, private, passthru"},
+	"unknown mode":     {req: vmnetd.Request{VM: "vm1", Mode: "brigde"}, exit: 2, text: `unknown mode "brigde"`, next: "modes are bridge, vepa, private, passthru, l2, l3, switched"},
+	"l3s":              {req: vmnetd.Request{VM: "vm1", Mode: "l3s"}, exit: 2, text: "mode l3s gives what arrives to this host's own stack, never to a guest (drivers/net/ipvlan/ipvlan_l3s.c)", next: "use l3, or l2"},
 	"multicast MAC":    {req: vmnetd.Request{VM: "vm1", MAC: "01:00:5e:00:00:01"}, exit: 2, text: `MAC 01:00:5e:00:00:01 is a multicast address: its first byte must be even`, next: "leave it out for one that is made of VM and id, or write one such as 52:54:00:12:34:56"},
 	"too many queues":  {req: vmnetd.Request{VM: "vm1", Queues: 257}, exit: 2, text: `257 queues: a device has 1 to 256`},
 	"negative queues":  {req: vmnetd.Request{VM: "vm1", Queues: -1}, exit: 2, text: `-1 queues: a device has 1 to 256`},
@@ -170,9 +170,9 @@ func TestWhatDoesNotFitNowIsBusyWithEveryReason(t *testing.T) {
 		"balance-tlb": {mode: "bridge", change: func(u *Uplink) { u.BondMode = "balance-tlb" },
 			text: "bond mode balance-tlb rewrites the source MACs of guests", next: "give the bond another mode: active-backup, 802.3ad or balance-xor"},
 		"another family": {mode: "bridge", change: func(u *Uplink) { u.Users = []User{{Ifname: "ipvl0", Kind: "ipvlan", Family: vmnetd.FamilyIpvlan}} },
-			text: "wan carries ipvl0 (ipvlan, not of vmnetd), and one device carries ipvlan or macvlan, not both", next: "remove ipvl0, or use another uplink"},
+			text: "wan carries ipvl0 (ipvlan, not of vmnetd), and one device carries ipvlan or macvlan, not both", next: "remove ipvl0, or use another uplink, or give network lan a vlan: a VLAN of wan carries either"},
 		"another family of unknown kind": {mode: "bridge", change: func(u *Uplink) { u.Users = []User{{Ifname: "ipvl0", Family: vmnetd.FamilyIpvlan}} },
-			text: "wan carries ipvl0 (not of vmnetd), and one device carries ipvlan or macvlan, not both", next: "remove ipvl0, or use another uplink"},
+			text: "wan carries ipvl0 (not of vmnetd), and one device carries ipvlan or macvlan, not both", next: "remove ipvl0, or use another uplink, or give network lan a vlan: a VLAN of wan carries either"},
 		"beside a passthru": {mode: "bridge", change: func(u *Uplink) { u.Users = []User{tapOf("vm3/net0", vmnetd.Passthru, "")} },
 			text: "wan belongs to " + vm3 + " alone (passthru)", next: "vmnetd detach vm3 --id net0, or use another uplink"},
 		"a passthru beside a passthru": {mode: "passthru", change: func(u *Uplink) { u.Users = []User{tapOf("vm3/net0", vmnetd.Passthru, "")} },
@@ -432,6 +432,9 @@ func TestAnErrorStillListsTheAlternatives(t *testing.T) {
 		{"mode bridge", "network storage (networks.yaml:3) does not allow it"},
 		{"mode private", "network storage (networks.yaml:3) does not allow it"},
 		{"mode passthru", "only where the rule itself lists it, and rules.yaml:9 does not"},
+		{"mode l2", "network storage (networks.yaml:3) does not allow it"},
+		{"mode l3", "network storage (networks.yaml:3) does not allow it"},
+		{"mode switched", "network storage (networks.yaml:3) does not allow it"},
 	}
 	if diff := cmp.Diff(want, d.Not); diff != "" {
 		t.Error(diff)
@@ -451,8 +454,8 @@ func TestMindPassthruNamesTheAddressesTheHostLoses(t *testing.T) {
 
 func TestLinkLocalAddressesAreToldOnlyWhereThereIsNoOther(t *testing.T) {
 	for want, addrs := range map[string][]string{
-		"this host (192.0.2.17, 2001:db8::1 on wan) and vm1 cannot reach each other: macvtap": {"192.0.2.17/24", "fe80::1/64", "2001:db8::1/64"},
-		"this host (fe80::1 on wan) and vm1 cannot reach each other: macvtap":                 {"fe80::1/64"},
+		"this host (192.0.2.17, 2001:db8::1 on wan) and vm1 cannot reach each other: macvtap; to open it:  vmnetd host-link lan": {"192.0.2.17/24", "fe80::1/64", "2001:db8::1/64"},
+		"this host (fe80::1 on wan) and vm1 cannot reach each other: macvtap; to open it:  vmnetd host-link lan":                 {"fe80::1/64"},
 	} {
 		f := exampleFacts().with("wan", func(u *Uplink) {
 			u.Hosts = nil
@@ -486,16 +489,6 @@ func TestExplainWithoutAHostFindsNothingUnfit(t *testing.T) {
 	d, err := oneUplink(vmnetd.Bridge).Decide(vmnetd.Request{VM: "vm1"}, f)
 	if err != nil || d.Uplink != "wan" {
 		t.Errorf("got %+v, %v", d, err)
-	}
-}
-
-func TestAModeOfALaterVersionNeverFits(t *testing.T) {
-	_, err := oneUplink(vmnetd.L2).Decide(vmnetd.Request{VM: "vm1"}, exampleFacts())
-	if vmnetd.ClassOf(err).Err != vmnetd.ErrBusy || !strings.Contains(err.Error(), "mode l2 is not in this version") {
-		t.Error(err)
-	}
-	if next := vmnetd.NextOf(err); next != "vmnetd explain vm1 --all" {
-		t.Errorf("next %q", next)
 	}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -32,6 +33,14 @@ type Explanation struct {
 	Not      []Rejected `json:"not"`
 	Mind     []string   `json:"mind"`
 	ExitCode int        `json:"exit"` // what attach would exit with
+
+	IPs       []string   `json:"ips,omitempty"`
+	Learn     bool       `json:"learn,omitempty"`
+	Flag      string     `json:"flag,omitempty"`   // l2, l3: bridge, private, vepa
+	Filter    *Filtered  `json:"filter,omitempty"` // true: dropped
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+	Extra     *Extra     `json:"extra,omitempty"`
+	Name      string     `json:"name,omitempty"` // of the device in a namespace
 }
 
 // Line is one line of the chosen alternative: a label, a value, where it comes
@@ -58,13 +67,28 @@ func (s *Set) Explain(req vmnetd.Request, f Facts) Explanation {
 		return e
 	}
 	e.Granted, e.Next = true, attachCommand(c.req)
-	e.Uplink, e.Mode, e.Kind = c.d.Uplink, string(c.d.Mode), string(c.d.Mode.Info().Kind)
+	e.Uplink, e.Mode, e.Kind = c.d.Uplink, string(c.d.Mode), string(c.d.Kind)
 	e.MAC, e.MTU, e.VHost = c.d.MAC, c.d.MTU, c.d.VHost
 	e.VLAN, e.Link, e.Change = c.d.VLAN, c.d.Link, c.d.MACChange
 	if !c.guessed() {
 		e.Queues = c.d.Queues
 	}
+	c.explainGuest(&e)
 	return e
+}
+
+// explainGuest adds what the guest may use.
+func (c *choice) explainGuest(e *Explanation) {
+	for _, p := range c.d.IPs {
+		e.IPs = append(e.IPs, p.String())
+	}
+	e.Learn, e.Flag, e.Name, e.Filter = c.d.Learn, c.d.Flag, c.d.Name, &c.d.Filter
+	if c.d.Bandwidth != (Bandwidth{}) {
+		e.Bandwidth = &c.d.Bandwidth
+	}
+	if c.d.Extra.MACs != nil || c.d.Extra.IPs != nil {
+		e.Extra = &c.d.Extra
+	}
 }
 
 // ExplainAll explains every network: those open to the VM in the order in which
@@ -127,7 +151,7 @@ func (c *choice) lines() []Line {
 	}
 	lines = append(lines,
 		Line{"uplink", c.d.Uplink, c.uplinkState()},
-		Line{"mode", fmt.Sprintf("%s (%s)", c.d.Mode, c.d.Mode.Info().Kind), c.whyMode(c.modesElsewhere())})
+		Line{"mode", fmt.Sprintf("%s (%s)", c.modeWithFlag(c.d.Mode), c.d.Kind), c.whyMode(c.modesElsewhere())})
 	if c.grant.mtu != 0 {
 		lines = append(lines, Line{"MTU", fmt.Sprint(c.grant.mtu), c.grant.mtuBy.String()})
 	}
@@ -137,7 +161,15 @@ func (c *choice) lines() []Line {
 	if c.d.MACChange == ChangeAllow {
 		lines = append(lines, Line{"MAC", "guest may change it", c.grant.changeBy.String()})
 	}
-	return append(lines, Line{"NIC", c.nicLine(), ""})
+	lines = append(lines, Line{"NIC", c.nicLine(), ""})
+	if value, from := c.ipLine(); value != "" {
+		lines = append(lines, Line{"IP", value, from})
+	}
+	lines = append(lines, c.filterLines()...)
+	if e := c.d.Extra; e.MACs != nil || e.IPs != nil {
+		lines = append(lines, Line{"extra", strings.Join(append(slices.Clone(e.MACs), prefixTexts(e.IPs)...), ", "), c.grant.by["extra"].String()})
+	}
+	return append(lines, c.rateLines()...)
 }
 
 // modesElsewhere says where the modes are written, unless that line is shown
@@ -182,8 +214,14 @@ func (c *choice) uplinkState() string {
 
 func (c *choice) nicLine() string {
 	mac := fmt.Sprintf("%s (%s)", c.d.MAC, c.d.MACFrom)
-	if c.d.MAC == "" {
+	switch {
+	case c.d.MAC == "" && c.d.Mode.Info().SharesMAC:
+		mac = "the uplink's MAC"
+	case c.d.MAC == "":
 		mac = "MAC derived when it is attached"
+	}
+	if n := c.f.Netns; n != nil {
+		return fmt.Sprintf("%s, %s, %s in %s", c.d.ID, mac, c.d.Name, n.Path)
 	}
 	queues := fmt.Sprintf("%d queues (%s)", c.d.Queues, c.d.QueuesBy)
 	switch {
@@ -227,7 +265,12 @@ func attachCommand(req vmnetd.Request) string {
 		flag("--queues", fmt.Sprint(req.Queues))
 	}
 	flag("--id", req.ID)
+	flag("--ip", strings.Join(req.IPs, ","))
 	flag("--via", req.Via)
+	flag("--name", req.Name)
+	for _, route := range req.Routes {
+		flag("--route", route)
+	}
 	flag("--bus", req.Bus)
 	flag("--addr", req.Addr)
 	flag("--handover", req.Handover)

@@ -17,10 +17,18 @@ type Facts struct {
 	MACSeed     string // what MACs derive from: the VM's UUID, or machine-id and name
 	Unknown     bool   // facts are not known (explain --file): nothing is unfit
 
-	Netns     *Netns                 // the NIC is for this network namespace; nil: for a VM
-	Held      map[netip.Addr]string  // addresses that attachments have, and which (VM/NIC)
-	Lacking   map[vmnetd.Kind]string // kinds that this kernel does not have, and what it says
-	HostLinks map[string]bool        // networks that this host has a link of its own to
+	Netns     *Netns                  // the NIC is for this network namespace; nil: for a VM
+	Held      map[netip.Addr][]Holder // addresses that attachments have; apart networks may use the same ones
+	Lacking   map[vmnetd.Kind]string  // kinds that this kernel does not have, and what it says
+	HostLinks map[string]bool         // networks that this host has a link of its own to
+}
+
+// Holder is an attachment that has an address.
+type Holder struct {
+	Owner   string // VM/NIC
+	Network string
+	Uplink  string
+	VLAN    int
 }
 
 // Netns is the network namespace that an endpoint is for.
@@ -54,6 +62,7 @@ type Uplink struct {
 	Master   string         // "" or whose port it is: then its rx handler is taken
 	MasterBy string         // kind of Master: bridge, bond, team
 	Users    []User         // devices that have it as their lower device
+	Ports    []User         // of a bridge: devices of attachments that are its ports
 	Hosts    []netip.Prefix // addresses of the host on it
 
 	MaxMACs   int  // limits: {macs: …}: how many MACs the switch port takes, the uplink's own among them; 0: no limit
@@ -78,6 +87,9 @@ type User struct {
 	Family vmnetd.Family
 	Mode   vmnetd.Mode
 	MAC    string
-	Owner  string // VM/NIC, "" when it is not ours
+	Owner  string // VM/NIC, or HostLinkOwner and a network; "" when it is not ours
 	Flag   string // of an ipvlan: FlagBridge, FlagPrivate, FlagVEPA
 }
+
+// HostLinkOwner begins the Owner of a host link's device; the network follows.
+const HostLinkOwner = "host-link "

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -9,28 +10,60 @@ import (
 
 // unfit is one reason why a mode cannot stand on an uplink now.
 type unfit struct {
-	why string // about the uplink: "is a port of bridge br0"
-	fix string // what to do, "" when nothing short of another configuration
+	why     string // about the uplink: "is a port of bridge br0"
+	fix     string // what to do, "" when nothing short of another configuration
+	request bool   // it is what the request says or lacks, whatever the host looks like
+}
+
+// spot is where a NIC would stand in a mode.
+type spot struct {
+	name  string // of the uplink
+	label string // of what the NIC stands on: the uplink, or a VLAN device over it
+	up    Uplink // the uplink's own device
+	on    Uplink // what the NIC would stand on
+	vlan  bool   // that is a VLAN device
+	mode  vmnetd.Mode
+	info  vmnetd.ModeInfo
+}
+
+// spot is where a NIC of the network stands on an uplink in a mode: a VLAN is a
+// device of its own, but on a bridge a property of its port.
+func (c *choice) spot(name string, up Uplink, mode vmnetd.Mode) spot {
+	s := spot{name: name, label: name, up: up, on: up, mode: mode, info: mode.Info()}
+	if id := c.network.VLAN; id != 0 && !onBridge(s.info) {
+		s.on, s.vlan = up.onVLAN(id), true
+		s.label = vlanName(name, s.on, id)
+	}
+	return s
 }
 
 // unfits collects every reason, so that an operator does not meet the second
-// only after removing the first.
-func (c *choice) unfits(t trial, mode vmnetd.Mode) []unfit {
-	if c.f.Unknown || !t.up.Present {
+// only after removing the first. What is wrong with the request is one also where
+// the host was not looked at.
+func (c *choice) unfits(s spot) []unfit {
+	if !c.f.Unknown && !s.up.Present {
 		return nil
 	}
-	name, u, info := t.name, t.on, mode.Info()
-	var no []unfit
-	if c.network.VLAN != 0 {
-		name = vlanName(t, c.network.VLAN)
-		no = append(no, c.portOf(t.name, t.up)...)
-		no = append(no, c.taken(t)...)
+	no := append(c.lacksIPs(s), c.foreign(s)...)
+	if c.f.Unknown {
+		return no
 	}
-	no = append(no, c.portOf(name, u)...)
-	no = append(no, rewritesMACs(u)...)
-	no = append(no, c.neighbours(name, u, info)...)
-	no = append(no, c.tooSmall(name, t)...)
-	return append(no, c.macTaken(name, u, info)...)
+	for _, reasons := range []func(spot) []unfit{
+		c.lacking, c.wrongBridge, c.onPort, rewritesMACs, c.oneStation, c.neighbours, c.otherFlavour, c.fullPort, c.unreflected,
+		c.tooSmall, c.otherMAC, c.macTaken, c.held, c.unguarded,
+	} {
+		no = append(no, reasons(s)...)
+	}
+	return no
+}
+
+// onPort: what the NIC stands on, or what is beneath that, is somebody's port, or
+// is a guest's whole.
+func (c *choice) onPort(s spot) []unfit {
+	if !s.vlan {
+		return c.portOf(s.name, s.up)
+	}
+	return slices.Concat(c.portOf(s.name, s.up), c.taken(s), c.portOf(s.label, s.on))
 }
 
 // portOf: a port's rx handler belongs to its master (net/core/dev.c,
@@ -51,7 +84,8 @@ func (c *choice) portOf(name string, u Uplink) []unfit {
 
 // rewritesMACs: these bond modes put the bond's own MAC into what guests send
 // (drivers/net/bonding/bond_alb.c).
-func rewritesMACs(u Uplink) []unfit {
+func rewritesMACs(s spot) []unfit {
+	u := s.on
 	if u.BondMode != "balance-tlb" && u.BondMode != "balance-alb" {
 		return nil
 	}
@@ -64,8 +98,13 @@ func rewritesMACs(u Uplink) []unfit {
 // neighbours: one lower device takes one family (its rx handler), and macvlan
 // refuses to put anything beside a passthru, or a passthru beside anything
 // (drivers/net/macvlan.c, macvlan_common_newlink: EINVAL). Devices without a
-// family, such as VLANs, take no rx handler and are no conflict.
-func (c *choice) neighbours(name string, u Uplink, info vmnetd.ModeInfo) []unfit {
+// family, such as VLANs, take no rx handler and are no conflict; nor is anything
+// over a bridge to its ports.
+func (c *choice) neighbours(s spot) []unfit {
+	if onBridge(s.info) {
+		return nil
+	}
+	name, u, info := s.label, s.on, s.info
 	var family, alone, beside []User
 	for _, other := range u.Users {
 		switch {
@@ -85,7 +124,7 @@ func (c *choice) neighbours(name string, u Uplink, info vmnetd.ModeInfo) []unfit
 	if len(family) > 0 {
 		no = append(no, unfit{
 			why: fmt.Sprintf("%s carries %s, and one device carries %s or %s, not both", device(name, u), holders(family), family[0].Family, info.Family),
-			fix: release(family),
+			fix: release(family) + c.freeVLAN(s),
 		})
 	}
 	if len(alone) > 0 {
@@ -103,34 +142,44 @@ func (c *choice) neighbours(name string, u Uplink, info vmnetd.ModeInfo) []unfit
 	return no
 }
 
+// freeVLAN says what else would help where a device carries the other family: a
+// VLAN over it is a lower device of its own.
+func (c *choice) freeVLAN(s spot) string {
+	if c.network.VLAN != 0 {
+		return ""
+	}
+	return fmt.Sprintf(", or give network %s a vlan: a VLAN of %s carries either", c.network.Name, s.name)
+}
+
 // tooSmall: an MTU above the lower device's is EINVAL (macvlan.c,
 // macvlan_change_mtu).
-func (c *choice) tooSmall(name string, t trial) []unfit {
-	if t.on.MTU == 0 || c.grant.mtu <= t.on.MTU {
+func (c *choice) tooSmall(s spot) []unfit {
+	if s.on.MTU == 0 || c.grant.mtu <= s.on.MTU {
 		return nil
 	}
 	whose := "the uplink"
-	if t.on.MTU != t.up.MTU {
-		whose = name
+	if s.on.MTU != s.up.MTU {
+		whose = s.label
 	}
 	return []unfit{{
-		why: fmt.Sprintf("MTU %d (%s) is larger than %s's %d", c.grant.mtu, c.grant.mtuBy, whose, t.on.MTU),
+		why: fmt.Sprintf("MTU %d (%s) is larger than %s's %d", c.grant.mtu, c.grant.mtuBy, whose, s.on.MTU),
 		fix: fmt.Sprintf("raise the uplink's MTU to %d, or lower the one at %s", c.grant.mtu, c.grant.mtuBy.at),
 	}}
 }
 
 // macTaken: the second macvlan with a MAC cannot go up, nor one with the lower
 // device's own (macvlan.c, macvlan_addr_busy: EADDRINUSE, without saying who
-// holds it). An exclusive mode gives its MAC to the lower device.
-func (c *choice) macTaken(name string, u Uplink, info vmnetd.ModeInfo) []unfit {
-	mac := c.d.MAC
-	if mac == "" {
+// holds it). An exclusive mode gives its MAC to the lower device. A bridge would
+// send one guest's frames to whichever of two spoke last.
+func (c *choice) macTaken(s spot) []unfit {
+	mac, name, u, info := c.d.MAC, s.label, s.on, s.info
+	if mac == "" || info.SharesMAC {
 		return nil
 	}
 	if !info.Exclusive && strings.EqualFold(u.MAC, mac) {
 		return []unfit{{why: fmt.Sprintf("MAC %s is that of %s itself", mac, device(name, u)), fix: "ask for another one with --mac"}}
 	}
-	for _, other := range u.Users {
+	for _, other := range slices.Concat(u.Users, u.Ports) {
 		if other.Family == "" || c.own(other) || !strings.EqualFold(other.MAC, mac) {
 			continue
 		}
@@ -167,6 +216,9 @@ func holders(users []User) string {
 }
 
 func (u User) holder() string {
+	if net, is := strings.CutPrefix(u.Owner, HostLinkOwner); is {
+		return fmt.Sprintf("this host's link to network %s (%s)", net, u.Ifname)
+	}
 	if u.Owner != "" {
 		return fmt.Sprintf("%s (%s)", u.Owner, u.Ifname)
 	}
@@ -178,6 +230,9 @@ func (u User) holder() string {
 
 // release says how the first holder is got rid of.
 func release(users []User) string {
+	if net, is := strings.CutPrefix(users[0].Owner, HostLinkOwner); is {
+		return fmt.Sprintf("vmnetd host-link %s --remove, or use another uplink", shellWord(net))
+	}
 	vm, id, ok := vmnetd.SplitFullName(users[0].Owner)
 	if !ok {
 		return fmt.Sprintf("remove %s, or use another uplink", users[0].Ifname)

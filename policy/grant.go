@@ -44,16 +44,30 @@ type grant struct {
 	linkBy   source
 	change   string
 	changeBy source
+
+	ips       IPs
+	maxIPs    int
+	filter    Filtered
+	extra     Extra
+	bandwidth Bandwidth
+	port      Ported
+	flag      string
+	by        map[string]source // who gave one of these, by the key's name; not in it: nobody did
 }
 
 // merge puts defaults, network and rule over each other, key by key. Bridge is
 // the one mode of a configuration that gives none: it is the only one that
 // neither needs something of the switch nor takes something from the guests.
 func (s *Set) merge(n *Network, r *Rule) grant {
-	g := grant{modes: []vmnetd.Mode{vmnetd.Bridge}, modesBy: source{what: noModes}, queues: Queues{Auto: true}, link: LinkKeep, change: ChangeDeny}
+	g := grant{
+		modes: []vmnetd.Mode{vmnetd.Bridge}, modesBy: source{what: noModes}, queues: Queues{Auto: true}, link: LinkKeep, change: ChangeDeny,
+		maxIPs: DefaultMaxIPs, flag: FlagBridge, filter: Filtered{Spoof: true, DHCPServer: true, RA: true},
+		port: Ported{Learning: true, BPDUGuard: true}, by: map[string]source{},
+	}
 	g.put("the default", s.Defaults, Pos{})
 	g.put("network "+n.Name, n.Grant, n.At)
 	g.put("the rule", r.Grant, r.At)
+	g.extra = r.Grant.Extra
 	if r.Grant.Modes == nil {
 		g.withhold()
 	}
@@ -87,6 +101,7 @@ func (g *grant) put(what string, over Grant, at Pos) {
 	if over.MACChange != "" {
 		g.change, g.changeBy = over.MACChange, from(over.MACChangeAt)
 	}
+	g.putRest(over, from)
 }
 
 // withhold takes out the modes that only a rule can give: such a mode takes the
@@ -106,7 +121,7 @@ func (g *grant) withhold() {
 // checkAsked denies what was asked for beyond what the rule allows.
 func (c *choice) checkAsked() error {
 	c.grant = c.set.merge(c.network, c.rule)
-	for _, check := range []func() error{c.checkUplink, c.checkMode, c.chooseMAC, c.chooseQueues} {
+	for _, check := range []func() error{c.checkUplink, c.checkMode, c.chooseMAC, c.chooseQueues, c.chooseIPs, c.chooseName} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -132,6 +147,8 @@ func (c *choice) checkMode() error {
 	switch {
 	case m == "" && len(g.modes) > 0 || slices.Contains(g.modes, m):
 		return nil
+	case g.auto() && (slices.Contains(vmnetd.AutoModes, m) || slices.Contains(vmnetd.AutoOnBridge, m)):
+		return nil // what it may choose may be asked for
 	case m == "" && len(g.withheld) > 0:
 		m = g.withheld[0]
 	case m == "":
@@ -180,6 +197,10 @@ func (c *choice) askedMAC(derived string) error {
 			return nil
 		}
 	}
+	if c.mayShareMAC() { // then it may be the uplink's, which nobody chooses
+		c.foreignMAC = true
+		return nil
+	}
 	return c.notGiven("MAC %s: allowed is %s (%s)", c.req.MAC, listOr(c.grant.macs, "none"), c.grant.macsBy).
 		WithNext("leave --mac away: one is derived")
 }
@@ -187,6 +208,8 @@ func (c *choice) askedMAC(derived string) error {
 func (c *choice) chooseQueues() error {
 	n, q := c.req.Queues, c.grant.queues
 	switch {
+	case c.f.Netns != nil: // what a namespace's stack sends needs none
+		return nil
 	case n > 0 && !q.Auto && n > q.N:
 		return c.notGiven("%d queues: at most %d (%s)", n, q.N, c.grant.queuesBy).WithNext(fmt.Sprintf("ask with --queues %d, or leave it away", q.N))
 	case n > 0:

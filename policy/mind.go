@@ -12,7 +12,10 @@ import (
 // does comes from the table of modes alone.
 func (c *choice) mind() []string {
 	var mind []string
-	for _, say := range []func() string{c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindLink, c.mindChoice, c.mindUndeclared, c.mindHandover, c.mindFilter} {
+	for _, say := range []func() string{
+		c.mindHost, c.mindCarrier, c.mindNeighbours, c.mindRouted, c.mindShared, c.mindMoved, c.mindPromiscuous, c.mindUnguarded,
+		c.mindLink, c.mindChoice, c.mindUndeclared, c.mindHandover, c.mindFilter,
+	} {
 		if text := say(); text != "" {
 			mind = append(mind, text)
 		}
@@ -38,22 +41,36 @@ func (c *choice) mindFilter() string {
 }
 
 // mindHost: a macvtap's frames go past the stack of the device below it
-// (drivers/net/macvlan.c, macvlan_queue_xmit and macvlan_handle_frame).
+// (drivers/net/macvlan.c, macvlan_queue_xmit and macvlan_handle_frame), and an
+// ipvtap's likewise (drivers/net/ipvlan/ipvlan_core.c).
 func (c *choice) mindHost() string {
 	info := c.d.Mode.Info()
 	switch {
 	case info.HostSees:
 		return ""
+	case c.f.HostLinks[c.network.Name] && c.opens():
+		return fmt.Sprintf("this host and %s reach each other by this host's link to network %s alone", c.req.VM, c.network.Name)
 	case c.d.VLAN != 0 && !c.f.Unknown && len(c.on.Hosts) == 0:
-		return fmt.Sprintf("this host has no address in VLAN %d of %s: it and %s reach each other only through a router", c.d.VLAN, c.d.Uplink, c.req.VM)
+		return fmt.Sprintf("this host has no address in VLAN %d of %s: it and %s reach each other only through a router%s", c.d.VLAN, c.d.Uplink, c.req.VM, c.toOpen())
 	case info.Exclusive:
 		return fmt.Sprintf("%s takes %s away from this host%s: while %s has it, the host itself receives nothing there",
 			c.d.Mode, c.place(), c.hostHas(), c.req.VM)
-	case info.Neighbours == "reflected":
+	case c.neighbour(info) == "reflected":
 		return fmt.Sprintf("%s reaches this host%s and other guests on %s only if the switch sends frames back out of the port they came in by (hairpin, 802.1Qbg)",
 			c.req.VM, c.hostHas(), c.place())
 	}
-	return fmt.Sprintf("this host%s and %s cannot reach each other: %s", c.hostOn(), c.req.VM, info.Kind)
+	return fmt.Sprintf("this host%s and %s cannot reach each other: %s%s", c.hostOn(), c.req.VM, c.d.Kind, c.toOpen())
+}
+
+// opens says whether a link of this host's own reaches the guest: it is a
+// neighbour as another guest is.
+func (c *choice) opens() bool { return c.neighbour(c.d.Mode.Info()) == "direct" }
+
+func (c *choice) toOpen() string {
+	if !c.opens() {
+		return ""
+	}
+	return "; to open it:  vmnetd host-link " + shellWord(c.network.Name)
 }
 
 // addresses lists the host's on the uplink. Every device that is up has a
@@ -92,8 +109,10 @@ func (c *choice) hostHas() string {
 // which drops everything without carrier (measured: 20 of 20 frames, then 0).
 func (c *choice) mindCarrier() string {
 	info := c.d.Mode.Info()
-	local := info.Neighbours == "direct" && !info.HostSees
+	local := c.neighbour(info) == "direct" && !info.HostSees
 	switch {
+	case !c.up.Carrier && info.HostSees:
+		return fmt.Sprintf("%s has no carrier now: until it has, %s reaches only this host and guests on it", c.d.Uplink, c.req.VM)
 	case !c.up.Carrier && local:
 		return fmt.Sprintf("%s has no carrier now: until it has, %s reaches nobody, and guests on it lose each other as well", c.d.Uplink, c.req.VM)
 	case !c.up.Carrier:
@@ -105,7 +124,11 @@ func (c *choice) mindCarrier() string {
 }
 
 func (c *choice) mindNeighbours() string {
-	if c.d.Mode.Info().Neighbours != "unicast" {
+	switch c.neighbour(c.d.Mode.Info()) {
+	case "never":
+		return fmt.Sprintf("%s and other guests on %s do not reach each other (ipvlan: {flag: %s})", c.req.VM, c.place(), c.d.Flag)
+	case "unicast":
+	default:
 		return ""
 	}
 	return fmt.Sprintf("%s and other guests on %s do not hear each other, except unicast frames that a switch sends back out of the port they came in by (hairpin)",

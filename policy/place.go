@@ -12,23 +12,27 @@ import (
 type trial struct {
 	name  string
 	up    Uplink // the uplink's own device
-	on    Uplink // what the NIC would stand on: that device, or a VLAN of it
 	modes []modeTrial
 }
 
 type modeTrial struct {
-	mode vmnetd.Mode
+	spot
 	no   []unfit
+	soft string // why auto rather takes another one that fits
 }
 
-// fit is the first mode that fits.
-func (t trial) fit() (vmnetd.Mode, bool) {
-	for _, m := range t.modes {
-		if len(m.no) == 0 {
-			return m.mode, true
-		}
+// fit is the first mode that fits and that nothing speaks against, otherwise the
+// first that fits.
+func (t trial) fit() (modeTrial, bool) {
+	fits := func(m modeTrial) bool { return len(m.no) == 0 }
+	i := slices.IndexFunc(t.modes, func(m modeTrial) bool { return fits(m) && m.soft == "" })
+	if i < 0 {
+		i = slices.IndexFunc(t.modes, fits)
 	}
-	return "", false
+	if i < 0 {
+		return modeTrial{}, false
+	}
+	return t.modes[i], true
 }
 
 // why says why nothing fits: once where it is the same for every mode.
@@ -68,8 +72,8 @@ func (c *choice) choosePlace() error {
 		return c.askedNotHere()
 	}
 	for _, t := range candidates {
-		if mode, ok := t.fit(); ok {
-			c.take(t, mode)
+		if m, ok := t.fit(); ok {
+			c.take(m)
 			return nil
 		}
 	}
@@ -98,15 +102,11 @@ func (c *choice) askedNotHere() error {
 }
 
 func (c *choice) tryAll() {
-	modes := c.grant.modes
-	if c.req.Mode != "" {
-		modes = []vmnetd.Mode{c.req.Mode}
-	}
 	for _, name := range c.network.Uplinks {
-		up := c.state(name)
-		t := trial{name: name, up: up, on: up.onVLAN(c.network.VLAN)}
-		for _, m := range modes {
-			t.modes = append(t.modes, modeTrial{m, c.unfits(t, m)})
+		t := trial{name: name, up: c.state(name)}
+		for _, m := range c.modesOn(t.up) {
+			on := c.spot(name, t.up, m)
+			t.modes = append(t.modes, modeTrial{on, c.unfits(on), c.better(on)})
 		}
 		c.trials = append(c.trials, t)
 	}
@@ -117,7 +117,7 @@ func (c *choice) tryAll() {
 // none of the network's (a file that many hosts share).
 func (c *choice) state(name string) Uplink {
 	if !c.f.Unknown {
-		return c.f.Uplinks[name]
+		return c.set.limited(name, c.f.Uplinks[name])
 	}
 	here := slices.Contains(c.set.Uplinks, name) || !c.declaresAny(c.network)
 	return Uplink{Present: here, Carrier: here, Up: here}
@@ -139,15 +139,45 @@ func (c *choice) candidates() []trial {
 	return append(with, without...)
 }
 
-func (c *choice) take(t trial, mode vmnetd.Mode) {
-	c.up, c.on = t.up, t.on
-	c.d.Uplink, c.d.Ifname, c.d.Mode, c.d.Link = t.name, t.up.Ifname, mode, c.grant.link
+func (c *choice) take(m modeTrial) {
+	c.up, c.on = m.up, m.on
+	c.d.Uplink, c.d.Ifname, c.d.Mode, c.d.Link = m.name, m.up.Ifname, m.mode, c.grant.link
+	c.d.Kind = c.kind(m.mode)
 	c.d.MACChange = c.grant.change
 	c.d.MTU = c.grant.mtu
 	if c.d.MTU == 0 {
-		c.d.MTU = t.on.MTU
+		c.d.MTU = m.on.MTU
 	}
-	c.d.Second = t.name != c.firstChoice()
+	c.d.Second = m.name != c.firstChoice()
+	c.takeMAC(m)
+	c.takeGuard(m)
+	if onBridge(m.info) {
+		c.d.Port, c.d.Trunk = c.grant.port, c.network.Trunk
+	}
+}
+
+// takeMAC: where guests share the uplink's, nobody can change it, nor does the
+// stack of a namespace tell of it when it does.
+func (c *choice) takeMAC(m modeTrial) {
+	if m.info.SharesMAC {
+		c.d.Flag = c.grant.flag
+		c.d.MAC, c.d.MACFrom = m.on.MAC, fmt.Sprintf("the uplink's: all guests of an %s have it", c.d.Kind)
+	}
+	if m.info.SharesMAC || c.f.Netns != nil {
+		c.d.MACChange = ChangeDeny
+	}
+}
+
+// takeGuard is what is kept of the guest's frames, as far as anything of the
+// host's can.
+func (c *choice) takeGuard(m modeTrial) {
+	c.d.Learn, c.d.MaxIPs = c.learns(m.info), c.grant.maxIPs
+	if c.d.Learn {
+		c.d.Within = c.grant.ips.Within
+	}
+	if c.hears(m.info) {
+		c.d.Filter, c.d.Extra, c.d.Bandwidth = c.grant.filter, c.grant.extra, c.grant.bandwidth.limits()
+	}
 }
 
 // firstChoice is the first uplink of the network that this host is meant to
@@ -163,10 +193,11 @@ func (c *choice) firstChoice() string {
 
 func (c *choice) nothingFits(candidates []trial) error {
 	var parts []string
-	next := ""
+	next, never := "", c.req.Mode != ""
 	for _, t := range candidates {
 		parts = append(parts, fmt.Sprintf("uplink %s: %s", t.name, t.why()))
 		for _, m := range t.modes {
+			never = never && slices.ContainsFunc(m.no, func(no unfit) bool { return no.request })
 			for _, no := range m.no {
 				if next == "" {
 					next = no.fix
@@ -174,9 +205,19 @@ func (c *choice) nothingFits(candidates []trial) error {
 			}
 		}
 	}
+	if never { // the mode was asked for by name, with what it cannot have
+		return c.contradiction(candidates)
+	}
 	if next == "" {
 		next = "vmnetd explain " + shellWord(c.req.VM) + " --all"
 	}
 	return vmnetd.Errorf(vmnetd.ErrBusy, "network %s is open to %s, but nothing fits now: %s",
 		c.network.Name, c.nic(), strings.Join(parts, "; ")).WithNext(next)
+}
+
+// contradiction is a request that no host could fulfil.
+func (c *choice) contradiction(candidates []trial) error {
+	no := candidates[0].modes[0].no
+	i := slices.IndexFunc(no, func(n unfit) bool { return n.request })
+	return vmnetd.Errorf(vmnetd.ErrInvalid, "%s", no[i].why).WithNext(no[i].fix)
 }

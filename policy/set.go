@@ -20,7 +20,17 @@ type Set struct {
 	Networks []Network
 	Rules    []Rule                       // first match wins
 	Uplinks  []string                     // names of all declared uplinks
+	Limits   map[string]Limits            // by the uplink's name: what the switch behind it does not do
 	Labels   map[string]map[string]string // VM name → its labels, from vms:
+}
+
+// Limits is what is declared of the switch port behind an uplink. It counts
+// whatever the uplink was applied with: nothing of it is set in the kernel.
+type Limits struct {
+	MaxMACs   int // limits: {macs: …}; 0: no limit
+	MaxMACsAt Pos
+	NoHairpin bool // hairpin: false
+	HairpinAt Pos
 }
 
 // Network is what an operator offers to VMs.
@@ -73,7 +83,7 @@ type Grant struct {
 	Extra       Extra // what a guest may use beside its own MAC and addresses; of rules alone
 	ExtraAt     Pos
 	Bandwidth   Bandwidth
-	BandwidthAt Pos
+	InAt, OutAt Pos    // of Bandwidth's halves
 	Port        Port   // switched: its port of the bridge
 	Flag        string // l2, l3: FlagBridge, FlagPrivate, FlagVEPA; "": not given (then FlagBridge)
 	FlagAt      Pos
@@ -111,21 +121,21 @@ type Filter struct {
 
 // Extra is extra: sources that a rule allows beside the NIC's own.
 type Extra struct {
-	MACs []string // aa:bb:cc:dd:ee:ff
-	IPs  []netip.Prefix
+	MACs []string       `json:"macs,omitempty"` // aa:bb:cc:dd:ee:ff
+	IPs  []netip.Prefix `json:"ips,omitempty"`
 }
 
 // Rate is a rate with the burst that may exceed it.
 type Rate struct {
-	Bits  uint64 // bit/s; 0: no limit
-	Burst uint32 // bytes; 0: chosen by the rate
+	Bits  uint64 `json:"bits,omitempty"`  // bit/s; 0: no limit
+	Burst uint32 `json:"burst,omitempty"` // bytes; 0: chosen by the rate
 }
 
-// Bandwidth is bandwidth: by direction, as the guest sees it. A zero Rate is not
-// given.
+// Bandwidth is bandwidth: by direction, as the guest sees it. A zero field of a
+// Rate is not given.
 type Bandwidth struct {
-	In  Rate // to the guest
-	Out Rate // from the guest
+	In  Rate `json:"in,omitzero"`  // to the guest
+	Out Rate `json:"out,omitzero"` // from the guest
 }
 
 // Port is port: how a bridge's port of a switched NIC behaves. A nil field is not

@@ -12,9 +12,6 @@ import (
 // not there yet is made with the uplink's MAC and MTU (net/8021q/vlan_netlink.c,
 // vlan_newlink; vlan_dev.c, vlan_dev_init).
 func (u Uplink) onVLAN(id int) Uplink {
-	if id == 0 {
-		return u
-	}
 	v, there := u.VLANs[id]
 	if !there {
 		v = Uplink{MTU: u.MTU, MAC: u.MAC}
@@ -25,16 +22,16 @@ func (u Uplink) onVLAN(id int) Uplink {
 }
 
 // vlanName names the VLAN device of a network, also one that is not there yet.
-func vlanName(t trial, id int) string {
-	if t.on.Ifname != "" {
-		return t.on.Ifname
+func vlanName(uplink string, on Uplink, id int) string {
+	if on.Ifname != "" {
+		return on.Ifname
 	}
-	return fmt.Sprintf("VLAN %d of %s", id, t.name)
+	return fmt.Sprintf("VLAN %d of %s", id, uplink)
 }
 
 // place names what the NIC stands on.
 func (c *choice) place() string {
-	if c.d.VLAN == 0 {
+	if c.d.VLAN == 0 || onBridge(c.d.Mode.Info()) {
 		return c.d.Uplink
 	}
 	return fmt.Sprintf("VLAN %d of %s", c.d.VLAN, c.d.Uplink)
@@ -43,9 +40,9 @@ func (c *choice) place() string {
 // taken: the kernel would make a VLAN device over an uplink that a guest has to
 // itself, and take the VLAN's frames away from that guest (net/core/dev.c,
 // __netif_receive_skb_core: vlan_do_receive comes before the rx handler).
-func (c *choice) taken(t trial) []unfit {
+func (c *choice) taken(s spot) []unfit {
 	var alone []User
-	for _, other := range t.up.Users {
+	for _, other := range s.up.Users {
 		if other.Family != "" && !c.own(other) && other.Mode.Info().Exclusive {
 			alone = append(alone, other)
 		}
@@ -54,7 +51,7 @@ func (c *choice) taken(t trial) []unfit {
 		return nil
 	}
 	return []unfit{{
-		why: fmt.Sprintf("%s belongs to %s alone (%s)", device(t.name, t.up), holders(alone), alone[0].Mode),
+		why: fmt.Sprintf("%s belongs to %s alone (%s)", device(s.name, s.up), holders(alone), alone[0].Mode),
 		fix: release(alone),
 	}}
 }

@@ -67,6 +67,7 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 		return State{}, err
 	}
 	s.Problem = problem(spec, link)
+	s.Wireless = wireless(link.Name)
 	return s, nil
 }
 

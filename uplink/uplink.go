@@ -22,6 +22,11 @@ type Spec struct {
 	Probe  netip.Addr       `json:"probe,omitzero"`   // an address that must answer after an apply; invalid: none
 	At     string           `json:"at,omitempty"`     // FILE:LINE
 
+	// MaxMACs and NoHairpin are said of the switch behind it, for the choice of
+	// modes: no device has them, so they are no part of a plan and no drift.
+	MaxMACs   int  `json:"max_macs,omitempty"`   // how many MACs the switch port takes, the uplink's own among them; 0: no limit
+	NoHairpin bool `json:"no_hairpin,omitempty"` // the switch does not send frames back out of the port they came in by
+
 	Bond   *bonding.Config `json:"bond,omitempty"`
 	Team   *teaming.Config `json:"team,omitempty"`
 	VLAN   *VLAN           `json:"vlan,omitempty"`
@@ -94,4 +99,8 @@ type State struct {
 	VLANs     []OnVLAN       // 802.1Q devices over it
 	Filtering bool           // of a bridge: it tells VLANs apart (vlan_filtering)
 	Problem   string         // "" or one sentence: absent, down, no carrier, renamed, …
+
+	// Wireless says that it is a station of 802.11, whose access point takes frames
+	// of its own MAC alone (IEEE 802.11 9.2.4.1.4: three addresses).
+	Wireless bool
 }
