@@ -49,25 +49,26 @@ func (tunMaker) make(ctx context.Context, h *Host, s Spec, _ int) error {
 
 func (tunMaker) probe(_ context.Context, h *Host, _ kind) (string, error) {
 	fd, err := h.openTun()
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return "", fmt.Errorf("%w: %w", unix.EOPNOTSUPP, err)
-	case err != nil:
+	if err != nil {
 		return "", err
 	}
 	return h.tun + " opens", unix.Close(fd)
 }
 
-// openTun is a queue of no device yet, in the connection's namespace.
+// openTun is a queue of no device yet, in the connection's namespace. EOPNOTSUPP: the
+// kernel has no taps.
 func (h *Host) openTun() (fd int, err error) {
 	err = h.conn.Do(func() error {
 		fd, err = unix.Open(h.tun, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return fmt.Errorf("cannot open %s: %w", h.tun, err)
-		}
-		return nil
+		return err
 	})
-	return fd, err
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, fmt.Errorf("cannot open %s: %w: %w", h.tun, unix.EOPNOTSUPP, err)
+	case err != nil:
+		return -1, fmt.Errorf("cannot open %s: %w", h.tun, err)
+	}
+	return fd, nil
 }
 
 func isTap(l rtnl.Link) bool {

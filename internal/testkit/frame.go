@@ -79,8 +79,14 @@ func TapWire(fd, header int) *Wire { return &Wire{fd: fd, header: header} }
 // Send sends a frame.
 func (w *Wire) Send(t TB, f Frame) {
 	t.Helper()
-	if _, err := unix.Write(w.fd, append(make([]byte, w.header), f.Bytes()...)); err != nil {
-		t.Fatalf("cannot send %q: %v", f.Text, err)
+	w.SendBytes(t, f.Bytes())
+}
+
+// SendBytes sends a frame that is none of a test's own.
+func (w *Wire) SendBytes(t TB, frame []byte) {
+	t.Helper()
+	if _, err := unix.Write(w.fd, append(make([]byte, w.header), frame...)); err != nil {
+		t.Fatalf("cannot send % x: %v", frame[:min(len(frame), 40)], err)
 	}
 }
 
