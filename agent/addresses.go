@@ -134,11 +134,11 @@ func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
 
 // notIts says why an address that a guest claims cannot be its own, "" if it can.
 func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
-	switch holder, held := a.store.holderOf(e.IP); {
+	switch holder := a.store.holderOf(e.IP, r.Uplink, r.VLAN, r.key()); {
 	case e.Gone:
 		return ""
-	case held && holder != r.key():
-		return "it is " + vmnetd.FullName(holder.vm, holder.id) + "'s"
+	case holder != "":
+		return "it is " + holder + "'s"
 	case len(r.Terms.Within) > 0 && !e.IP.IsLinkLocalUnicast() && !slices.ContainsFunc(r.Terms.Within, func(p netip.Prefix) bool { return p.Contains(e.IP) }):
 		return "its network does not give it"
 	}

@@ -183,7 +183,7 @@ func (a *Agent) runOf(ctx context.Context, r record) string {
 // teardown removes what stands of a record, in the reverse order of converge,
 // and forgets it last. It is safe to repeat from any point.
 func (a *Agent) teardown(ctx context.Context, r record) error {
-	dev, here, err := a.silence(ctx, r)
+	r, dev, here, err := a.silence(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -222,15 +222,15 @@ func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here boo
 }
 
 // silence ends the traffic of the record's device, if it is here.
-func (a *Agent) silence(ctx context.Context, r record) (dev tapdev.Device, here bool, err error) {
-	dev, err = a.dev(ctx, r)
+func (a *Agent) silence(ctx context.Context, r record) (found record, dev tapdev.Device, here bool, err error) {
+	r, dev, err = a.locate(ctx, r)
 	if err == nil {
 		err = a.setUp(ctx, r, dev, false)
 	}
 	if errors.Is(err, vmnetd.ErrNotFound) {
-		return dev, false, nil
+		return r, dev, false, nil
 	}
-	return dev, true, err
+	return r, dev, true, err
 }
 
 // unplug takes the NIC out of the VM, if the VM is still there; dead says that

@@ -164,7 +164,7 @@ func (a *Agent) heldOn(ctx context.Context, r record) error {
 
 // discard removes a record's device and the record.
 func (a *Agent) discard(ctx context.Context, r record) {
-	dev, here, err := a.silence(ctx, r)
+	r, dev, here, err := a.silence(ctx, r)
 	if err == nil {
 		err = a.clear(ctx, r, dev, here)
 	}

@@ -106,9 +106,6 @@ func (a *Agent) wantedLink(ctx context.Context, n policy.Network, req vmnetd.Hos
 		if err != nil {
 			return want, vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no address with a length", text).WithNext("write it as 192.0.2.18/24")
 		}
-		if who, held := a.store.holderOf(p.Addr()); held {
-			return want, vmnetd.Errorf(vmnetd.ErrBusy, "the address %s is %s's", p.Addr(), vmnetd.FullName(who.vm, who.id)).WithNext("give this host another one")
-		}
 		want.IPs = append(want.IPs, p)
 	}
 	if len(want.IPs) == 0 {
@@ -121,6 +118,11 @@ func (a *Agent) wantedLink(ctx context.Context, n policy.Network, req vmnetd.Hos
 		var err error
 		if want.Uplink, err = a.uplinkFor(ctx, n); err != nil {
 			return want, err
+		}
+	}
+	for _, p := range want.IPs {
+		if who := a.store.holderOf(p.Addr(), want.Uplink, want.VLAN, key{}); who != "" {
+			return want, vmnetd.Errorf(vmnetd.ErrBusy, "the address %s is %s's", p.Addr(), who).WithNext("give this host another one")
 		}
 	}
 	return want, nil

@@ -19,11 +19,28 @@ var errMoved = vmnetd.Errorf(vmnetd.ErrBusy, "the device was handed over before"
 // handedGone is a Handed that no device has.
 const handedGone = -1
 
-// moved finds a device that went to its place, or was on its way there when the
-// daemon ended: then the record comes back without Moved.
-func (a *Agent) moved(ctx context.Context, r record, lower rtnl.Link) (record, tapdev.Device, error) {
+// locate is the record's device, wherever it is: one that was on its way when the
+// daemon ended is still here, and its record comes back without Moved.
+func (a *Agent) locate(ctx context.Context, r record) (record, tapdev.Device, error) {
 	dev, err := a.dev(ctx, r)
+	if !r.Moved || !errors.Is(err, vmnetd.ErrNotFound) {
+		return r, dev, err
+	}
+	here := r
+	here.Moved = false
+	if dev, herr := a.dev(ctx, here); !errors.Is(herr, vmnetd.ErrNotFound) {
+		return here, dev, herr
+	}
+	return r, dev, err
+}
+
+// moved finds a device that went to its place. Without one the record comes back
+// without Moved.
+func (a *Agent) moved(ctx context.Context, r record, lower rtnl.Link) (record, tapdev.Device, error) {
+	r, dev, err := a.locate(ctx, r)
 	switch {
+	case err == nil && !r.Moved:
+		return r, tapdev.Device{}, nil
 	case err == nil && dev.Lower == lower.Index:
 		r.take(dev)
 		r.Handed = dev.Ifindex // none is moved before its queues are held
@@ -37,8 +54,7 @@ func (a *Agent) moved(ctx context.Context, r record, lower rtnl.Link) (record, t
 	if err != nil {
 		return r, dev, err
 	}
-	r.Moved = false
-	if _, err := a.o.Devices.Find(ctx, r.Ifname); errors.Is(err, vmnetd.ErrNotFound) && r.Handed != 0 {
+	if r.Moved = false; r.Handed != 0 {
 		r.Handed = handedGone
 	}
 	return r, tapdev.Device{}, nil

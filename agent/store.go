@@ -16,6 +16,7 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/atomicfile"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/policy"
 )
 
 // stateVersion is the version of state.json that this program writes; it reads
@@ -33,12 +34,12 @@ type store struct {
 	records map[key]*entry
 	byVM    map[string]map[key]*entry
 	byIndex map[int]*entry
-	loose   map[key]*entry // not attached: on their way, in trouble or going
-	away    map[key]*entry // attached, and their device lives in another namespace
-	byIP    map[netip.Addr]key
-	held    map[key]string // NICs of vms: detached until the VM's next start: the run they were detached from
-	unsaved bool           // the file may not say what the records say
-	file    bytes.Buffer   // what is written, kept for its memory
+	loose   map[key]*entry          // not attached: on their way, in trouble or going
+	away    map[key]*entry          // attached, and their device lives in another namespace
+	byIP    map[netip.Addr][]*entry // networks that are apart may use one address each
+	held    map[key]string          // NICs of vms: detached until the VM's next start: the run they were detached from
+	unsaved bool                    // the file may not say what the records say
+	file    bytes.Buffer            // what is written, kept for its memory
 }
 
 type entry struct {
@@ -56,7 +57,7 @@ type stateFile struct {
 func newStore(path, boot string, fp failpoint.Set) *store {
 	return &store{
 		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{},
-		byIndex: map[int]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr]key{}, held: map[key]string{},
+		byIndex: map[int]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr][]*entry{}, held: map[key]string{},
 	}
 }
 
@@ -129,7 +130,7 @@ func (s *store) set(e *entry) {
 		s.away[k] = e
 	}
 	for _, p := range e.known() {
-		s.byIP[p.Addr()] = k
+		s.byIP[p.Addr()] = append(s.byIP[p.Addr()], e)
 	}
 }
 
@@ -142,7 +143,8 @@ func (s *store) unset(k key) {
 	delete(s.loose, k)
 	delete(s.away, k)
 	for _, p := range old.known() {
-		if s.byIP[p.Addr()] == k {
+		rest := slices.DeleteFunc(s.byIP[p.Addr()], func(e *entry) bool { return e == old })
+		if s.byIP[p.Addr()] = rest; len(rest) == 0 {
 			delete(s.byIP, p.Addr())
 		}
 	}
@@ -277,22 +279,29 @@ func (s *store) unseen() []record {
 }
 
 // heldIPs is the addresses that attachments have, and which.
-func (s *store) heldIPs() map[netip.Addr]string {
+func (s *store) heldIPs() map[netip.Addr][]policy.Holder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held := make(map[netip.Addr]string, len(s.byIP))
-	for ip, k := range s.byIP {
-		held[ip] = vmnetd.FullName(k.vm, k.id)
+	held := make(map[netip.Addr][]policy.Holder, len(s.byIP))
+	for ip, entries := range s.byIP {
+		for _, e := range entries {
+			held[ip] = append(held[ip], policy.Holder{Owner: e.FullName(), Network: e.Network, Uplink: e.Uplink, VLAN: e.VLAN})
+		}
 	}
 	return held
 }
 
-// holderOf is the attachment that has an address, "" for none.
-func (s *store) holderOf(ip netip.Addr) (k key, ok bool) {
+// holderOf is the attachment on that uplink and VLAN that has an address, "" for
+// none; other than one is left out.
+func (s *store) holderOf(ip netip.Addr, uplink string, vlan int, other key) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, ok = s.byIP[ip]
-	return k, ok
+	for _, e := range s.byIP[ip] {
+		if e.Uplink == uplink && e.VLAN == vlan && e.key() != other {
+			return e.FullName()
+		}
+	}
+	return ""
 }
 
 func sorted(entries map[key]*entry) []record {
