@@ -28,7 +28,7 @@ var filterKeys = object[rawFilter]{what: "filter", rows: []row[rawFilter]{
 const maxPacketRate = 10_000_000 // packets/s; beyond that no limit is meant
 
 var (
-	denied     = scalar[bool]{shapes: []shape{text}, want: "deny or allow", read: readDenied}
+	denied     = scalar[bool]{shapes: []shape{text}, want: "deny or allow", hint: "write deny or allow", read: readDenied}
 	ethertype  = scalar[uint16]{shapes: []shape{text, number}, want: "an ethertype", read: readEthertype}
 	packetRate = scalar[int]{shapes: []shape{number}, want: fmt.Sprintf("a number of packets a second from 1 to %d", maxPacketRate), read: readWithin("a limit of", 1, maxPacketRate)}
 )

@@ -62,7 +62,7 @@ func checkLoad(t *testing.T, main, dropin string) {
 	if err != nil {
 		t.Fatalf("loads from the files, not from the bundle: %v", err)
 	}
-	if diff := cmp.Diff(cfg, back, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(cfg, back, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("-files +bundle\n%s", diff)
 	}
 }

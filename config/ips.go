@@ -45,11 +45,11 @@ func readIPItem(s string) (ipItem, error) {
 	if s == "learn" {
 		return ipItem{learn: true}, nil
 	}
-	p, err := readPrefix(s)
-	if err != nil {
-		return ipItem{}, invalid("%v%s", err, didYouMean(s, []string{"learn"})).WithNext(ipForms)
+	if near := didYouMean(s, []string{"learn"}); near != "" {
+		return ipItem{}, invalid("%q is neither learn nor an address%s", s, near).WithNext(ipForms)
 	}
-	return ipItem{prefix: p}, nil
+	p, err := readPrefix(s)
+	return ipItem{prefix: p}, err
 }
 
 // readPrefix reads an address or a prefix in which a guest can have addresses.

@@ -41,12 +41,17 @@ func TestWhatIsKeptComesBackUntilItIsTakenOut(t *testing.T) {
 	dir := t.TempDir()
 	s := New("", "", dir)
 	wantKept(t, dir)
-	net0 := vmnetd.Request{VM: "101", ID: "net0", Network: "lan", Uplink: "wan", Mode: vmnetd.Private, MAC: "52:54:00:00:00:01", Queues: 4, Bus: "pci.0", Addr: "5"}
+	net0 := vmnetd.Request{VM: "101", ID: "net0", Network: "lan", Uplink: "wan", Mode: vmnetd.Private, MAC: "52:54:00:00:00:01", Queues: 4, Bus: "pci.0", Addr: "5", IPs: []string{"192.0.2.5", "2001:db8::5"}}
 	net1 := vmnetd.Request{VM: "101", ID: "net1"}
 	asked := net1
 	asked.Via, asked.Config, asked.Live, asked.Handover = "qmp", true, true, "name" // how it came is not kept
-	if !keep(t, s, net0) || !keep(t, s, asked) || keep(t, s, net1) || keep(t, s, net0) {
+	sized := net0
+	sized.IPs = []string{"192.0.2.5/24", "2001:db8::5/64"} // how long the prefix is says the guest
+	if !keep(t, s, net0) || !keep(t, s, asked) || keep(t, s, net1) || keep(t, s, net0) || keep(t, s, sized) {
 		t.Error("changed is wrong")
+	}
+	if _, err := s.Keep(vmnetd.Request{VM: "101", ID: "net2", IPs: []string{"224.0.0.1"}}); !errors.Is(err, vmnetd.ErrInvalid) {
+		t.Errorf("a group's address is kept: %v", err)
 	}
 	wantKept(t, dir, agent.WantedVM{Name: "101", NICs: []vmnetd.Request{net0, net1}})
 	net0.Network, net0.Queues = "dmz", 0

@@ -25,18 +25,20 @@ var oneMistake = map[string][]string{
 		`{name: a1, nic: {}, mtu: 1}`, `{name: a2, nci: {}}`, `{name: a3}`, `{name: a4, anchor: {}}`, `{nic: {}}`,
 		`{name: abcdefghijklmnop, nic: {}}`, `{name: wan, nic: {}}`, `17`, `{name: a8, vlan: {over: wan, id: 4095}}`, `{name: a9, anchor: {over: [nix]}}`, `{name: a10, bridge: {ports: [a10]}}`, `{name: a11, bridge: {ports: [x1, x1]}}`,
 		`{name: a12, vlan: {over: wan, id: 2, protocol: 802.1x}}`, `{name: a13, nic: {}, bridge: {}}`, `{name: a14, external: {}, probe: 192.0.2.1}`, `{name: a15, nic: {}, probe: x}`,
-		`{name: a5, nic: {match: {mac: x}}}`, `{name: a6, nic: {}, name: a7}`,
+		`{name: a5, nic: {match: {mac: x}}}`, `{name: a6, nic: {}, name: a7}`, `{name: a16, nic: {}, limits: {macs: 0}}`, `{name: a17, nic: {}, hairpin: 1}`,
 	},
 	"networks": {
-		`{name: b1, uplinks: [nix]}`, `{name: b2, uplinks: [wan], modes: [l2]}`, `{name: lan, uplinks: [wan]}`, `{name: b3, uplinks: wan}`,
+		`{name: b1, uplinks: [nix]}`, `{name: b2, uplinks: [wan], modes: [l3s]}`, `{name: lan, uplinks: [wan]}`, `{name: b3, uplinks: wan}`,
 		`{name: b4}`, `{uplinks: [wan]}`, `{name: b5, uplinks: [wan], vlan: 0}`, `{name: b7, uplinks: [wan], link: down}`, `{name: b6, uplinks: [wan], mac: {alow: []}}`,
+		`{name: b8, uplinks: [wan], modes: [bridge, auto]}`, `{name: b9, uplinks: [wan], vlan: 5, modes: auto, trunk: [1-9]}`, `{name: b10, uplinks: [wan], modes: [l2], trunk: 7}`,
+		`{name: b11, uplinks: [wan], ips: [10.0.0.1/8]}`, `{name: b12, uplinks: [wan], filter: {ra: no}}`, `{name: b13, uplinks: [wan], bandwidth: {in: 1}}`, `{name: b14, uplinks: [wan], extra: {}}`,
 	},
 	"rules": {
 		`{vm: c1, networks: [nix]}`, `{vm: "c2["}`, `{vm: c3, modes: [bridge, bridge]}`, `{vm: c4, deny: 1}`, `{vm: c5, label: x}`,
-		`{vm: first, networks: [lan]}`, `{uuid: x}`, `{vm: 12}`, `~`,
+		`{vm: first, networks: [lan]}`, `{uuid: x}`, `{vm: 12}`, `~`, `{vm: c6, extra: {macs: x}}`, `{vm: c7, trunk: [5]}`,
 	},
 	"vms": {
-		`{vm: d1, nics: [{network: nix}]}`, `{vm: d2, nics: [{id: a}, {id: a}]}`, `{vm: 3}`, `{vm: d4, nics: [{mac: "01:00:00:00:00:00"}]}`, `{nics: []}`,
+		`{vm: d1, nics: [{network: nix}]}`, `{vm: d2, nics: [{id: a}, {id: a}]}`, `{vm: 3}`, `{vm: d4, nics: [{mac: "01:00:00:00:00:00"}]}`, `{nics: []}`, `{vm: d5, nics: [{ips: learn}]}`,
 	},
 }
 

@@ -22,6 +22,10 @@ func readReference(t *testing.T) (*file, *node) {
 
 // folded is the path of a key under the first of those that have the same keys.
 var folded = strings.NewReplacer(
+	"networks[].filter.", "defaults.filter.", "rules[].filter.", "defaults.filter.",
+	"networks[].bandwidth.", "defaults.bandwidth.", "rules[].bandwidth.", "defaults.bandwidth.",
+	"networks[].port.", "defaults.port.", "rules[].port.", "defaults.port.",
+	"networks[].ipvlan.", "defaults.ipvlan.", "rules[].ipvlan.", "defaults.ipvlan.",
 	"uplinks[].external.", "uplinks[].nic.",
 	"team.ports[].link_watch[].", "team.link_watch[].",
 	"team.mcast_rejoin.", "team.notify_peers.",
