@@ -31,7 +31,7 @@ type Host struct {
 	vhost string     // the vhost-net device
 	tun   string     // what taps are made and opened by
 	index func() int // an index for a device whose next one will not do
-	has   *had
+	found *had       // kinds that the kernel was found to have
 }
 
 // Option changes what a Host works with.
@@ -43,7 +43,7 @@ func WithVHost(path string) Option { return func(h *Host) { h.vhost = path } }
 // New makes a Host. Without links (nil) it asks the kernel for every link when
 // it has to name who is in the way. Close it when it is no longer needed.
 func New(conn *rtnl.Conn, links Links, fail failpoint.Set, opts ...Option) *Host {
-	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, has: &had{}}
+	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, found: &had{}}
 	for _, o := range opts {
 		o(h)
 	}

@@ -116,7 +116,7 @@ func TestKernelThatLacksAKindSaysWhich(t *testing.T) {
 		}
 	}
 	for _, k := range kinds {
-		if have := l.has.kinds[k.name]; have == (lacking[k.name] != "") {
+		if have := l.found.kinds[k.name]; have == (lacking[k.name] != "") {
 			t.Errorf("%s is lacking and remembered, or neither: %v", k.name, lacking)
 		}
 	}

@@ -32,17 +32,17 @@ func (h *Host) Lacking(ctx context.Context) map[vmnetd.Kind]string {
 
 // probe asks the kernel whether it has a kind, unless it had it before.
 func (h *Host) probe(ctx context.Context, k kind) error {
-	h.has.mu.Lock()
-	defer h.has.mu.Unlock()
-	if h.has.kinds[k.name] {
+	h.found.mu.Lock()
+	defer h.found.mu.Unlock()
+	if h.found.kinds[k.name] {
 		return nil
 	}
 	_, err := k.maker.probe(ctx, h, k)
 	if err == nil {
-		if h.has.kinds == nil {
-			h.has.kinds = map[vmnetd.Kind]bool{}
+		if h.found.kinds == nil {
+			h.found.kinds = map[vmnetd.Kind]bool{}
 		}
-		h.has.kinds[k.name] = true
+		h.found.kinds[k.name] = true
 	}
 	return err
 }
