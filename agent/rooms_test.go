@@ -139,16 +139,20 @@ func TestAnIpvtapThatFailsAtAnyStepIsUndone(t *testing.T) {
 	}
 }
 
-func TestAnIpvtapKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
+// killedAnywhere kills the daemon before and after each call of an attach, starts
+// it again, and looks.
+func killedAnywhere(t *testing.T, req vmnetd.Request, well func(h *host) error) {
+	t.Helper()
 	for k := 1; ; k++ {
 		for _, after := range []bool{false, true} {
 			w := newWorld()
 			w.StartVM("ip1")
+			w.AddNetns("/run/netns/web1")
 			h := newHost(t, w, roomConfig())
 			h.start()
 			died := make(chan struct{})
 			w.DieAt(k, after, func() { close(died) })
-			_, _ = h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "ip1", Network: "one", ID: "net0", IPs: []string{"192.0.2.11"}})
+			_, _ = h.agent.Attach(t.Context(), Caller{}, req)
 			select {
 			case <-died:
 			default:
@@ -160,16 +164,32 @@ func TestAnIpvtapKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
 			h.halt()
 			w.Revive()
 			h.start()
-			if len(h.agent.List("ip1")) == 0 {
-				if err := h.clean("ip1"); err != nil {
-					t.Errorf("call %d (after: %v): %v", k, after, err)
+			eventually(t, fmt.Sprintf("call %d (after: %v)", k, after), func() error {
+				if len(h.agent.List(req.VM)) == 0 {
+					return h.clean(req.VM)
 				}
-				continue
-			}
-			eventually(t, fmt.Sprintf("call %d (after: %v)", k, after), func() error { return h.works("ip1", "net0") })
+				return well(h)
+			})
 			h.halt()
 		}
 	}
+}
+
+func TestAnIpvtapKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
+	killedAnywhere(t, vmnetd.Request{VM: "ip1", Network: "one", ID: "net0", IPs: []string{"192.0.2.11"}}, func(h *host) error {
+		return h.works("ip1", "net0")
+	})
+}
+
+func TestAnEndpointKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
+	req := vmnetd.Request{VM: "web1", Network: "lan", ID: "net0", Via: "netns:/run/netns/web1", IPs: []string{"192.0.2.30/24"}}
+	killedAnywhere(t, req, func(h *host) error {
+		att := h.agent.List("web1")[0]
+		if s := h.w.Settled(att.Ifname); att.Phase != vmnetd.Attached || att.Problem != "" || s.Name != "eth0" {
+			return fmt.Errorf("%+v, settled %+v", att, s)
+		}
+		return h.livesIn(att.Ifname, "/run/netns/web1")
+	})
 }
 
 func TestAnAddressThatIsTakenIsRefusedWithItsHolder(t *testing.T) {
@@ -269,6 +289,30 @@ func TestFiltersThatOthersRemovedComeBack(t *testing.T) {
 	detachAll(t, h, "vm1")
 	if _, ok := h.w.Guard("", att.Ifname); ok {
 		t.Error("the filter outlives its NIC")
+	}
+}
+
+func TestNewRulesAboutWhatAGuestMaySendCountAtOnce(t *testing.T) {
+	h, a := attachedHost(t)
+	att := a.List("vm1")[0]
+	no := false
+	cfg := testConfig()
+	for i := range cfg.Policy.Networks {
+		cfg.Policy.Networks[i].Grant.Filter.RA = &no
+		cfg.Policy.Networks[i].Grant.Bandwidth.Out.Bits = 1e9
+	}
+	h.cfg.next = cfg
+	if err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "in force", func() error {
+		if g, _ := h.w.Guard("", att.Ifname); g.RA || !g.DHCPServer || g.Out.Bits != 1e9 {
+			return fmt.Errorf("%+v", g)
+		}
+		return nil
+	})
+	if now := a.List("vm1")[0]; now.Problem != "" || now.Ifindex != att.Ifindex {
+		t.Errorf("%+v", now)
 	}
 }
 
