@@ -109,7 +109,7 @@ func (c *choice) whyNotMode(m vmnetd.Mode) string {
 		return fmt.Sprintf("only where the rule itself lists it, and %s does not", c.rule.At)
 	case place < 0:
 		return sourceWithAt(c.grant.modesBy) + " does not allow it"
-	case errors.Is(c.err, vmnetd.ErrBusy) && (c.req.Mode == "" || c.req.Mode == m):
+	case (errors.Is(c.err, vmnetd.ErrBusy) || errors.Is(c.err, vmnetd.ErrInvalid)) && (c.req.Mode == "" || c.req.Mode == m):
 		return ""
 	case c.err != nil:
 		return "allowed; ask with --mode " + string(m)

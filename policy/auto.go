@@ -34,10 +34,21 @@ func (g *grant) modesOn(up Uplink) []vmnetd.Mode {
 func (c *choice) byAuto() bool { return c.req.Mode == "" && c.grant.auto() }
 
 // better says why auto rather takes another mode than one that fits; "" when
-// nothing speaks against it. A device that had to become promiscuous for guests'
-// MACs hears, and has the host drop, everything that a switch floods.
+// nothing speaks against it. What stands there already stays as it is. A device
+// that had to become promiscuous for guests' MACs hears, and has the host drop,
+// everything that a switch floods.
 func (c *choice) better(s spot) string {
-	if !c.byAuto() || c.f.Unknown || s.up.PromiscAt == 0 || !addsMAC(s.info) || onBridge(s.info) {
+	if !c.byAuto() || c.f.Unknown {
+		return ""
+	}
+	beneath := slices.Concat(s.on.Users, s.on.Ports)
+	if i := slices.IndexFunc(beneath, c.own); i >= 0 {
+		if beneath[i].Mode == s.mode {
+			return ""
+		}
+		return fmt.Sprintf("%s stands there in mode %s already", c.nic(), beneath[i].Mode)
+	}
+	if s.up.PromiscAt == 0 || !addsMAC(s.info) || onBridge(s.info) {
 		return ""
 	}
 	return promiscuous(s)

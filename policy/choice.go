@@ -23,6 +23,7 @@ type choice struct {
 	trials     []trial        // every uplink of the network, in the network's order
 	ips        []netip.Prefix // asked for
 	routes     []Route        // asked for
+	mac        string         // derived or asked for: the NIC's in a mode in which it has one of its own
 	foreignMAC bool           // the MAC asked for is none that the grant gives: it can only be the uplink's own
 	up         Uplink         // the chosen uplink
 	on         Uplink         // what the NIC stands on: that uplink, or a VLAN of it

@@ -131,6 +131,42 @@ var explainCases = []explainCase{
 	{name: "uplink asked for that was never applied", req: vmnetd.Request{VM: "vm2", Uplink: "wan"}, facts: func(f Facts) Facts {
 		return f.with("wan", func(u *Uplink) { *u = Uplink{NotApplied: true} })
 	}},
+	{name: "auto on a port that takes one MAC", req: vmnetd.Request{VM: "vm2"}, set: func(s *Set) {
+		s.Networks[0].Uplinks = []string{"wan"}
+		s.Networks[0].Grant.Modes = []vmnetd.Mode{vmnetd.Auto}
+		s.Networks[0].Grant.IPs, s.Networks[0].Grant.IPsAt = IPs{Given: true, Learn: true, Within: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, at("networks.yaml", 2)
+		s.Limits = map[string]Limits{"wan": {MaxMACs: 1, MaxMACsAt: at("vmnetd.yaml", 5)}}
+	}},
+	{name: "l3 with an address, filter and bandwidth from all layers", req: vmnetd.Request{VM: "vm2", IPs: []string{"198.51.100.7"}}, set: func(s *Set) {
+		yes, no := true, false
+		s.Defaults.Filter = Filter{Spoof: &yes, SpoofAt: at("vmnetd.yaml", 9)}
+		s.Networks[0].Grant.Modes = []vmnetd.Mode{vmnetd.L3}
+		s.Networks[0].Grant.Filter = Filter{Ethertypes: []uint16{0x800, 0x806, 0x88b5}, EthertypesAt: at("networks.yaml", 2)}
+		s.Networks[0].Grant.Bandwidth, s.Networks[0].Grant.InAt = Bandwidth{In: Rate{Bits: 1e9, Burst: 64000}}, at("networks.yaml", 2)
+		s.Rules[7].Grant = Grant{Filter: Filter{RA: &no, RAAt: at("rules.yaml", 13)}, Bandwidth: Bandwidth{Out: Rate{Bits: 2.5e9}}, OutAt: at("rules.yaml", 14),
+			Extra: Extra{MACs: []string{"00:00:5e:00:01:01"}, IPs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/32")}}, ExtraAt: at("rules.yaml", 15)}
+	}},
+	{name: "a namespace that is trusted", req: vmnetd.Request{VM: "web", Via: "netns:/run/netns/web", IPs: []string{"192.0.2.9/24"}, Routes: []string{"default via 192.0.2.1"}}, facts: func(f Facts) Facts {
+		f.Netns, f.VM.Where = &Netns{Path: "/run/netns/web", Trusted: true}, "namespace"
+		f.HostLinks = map[string]bool{"lan": true}
+		return f
+	}},
+	{name: "a namespace that is not", req: vmnetd.Request{VM: "web", Via: "netns:/run/netns/web"}, facts: func(f Facts) Facts {
+		f.Netns, f.VM.Where = &Netns{Path: "/run/netns/web"}, "namespace"
+		return f
+	}},
+	{name: "switched, on a bridge without carrier, VLAN", req: vmnetd.Request{VM: "vm2", Network: "v100"}, set: func(s *Set) {
+		vlanNetwork(100)(s)
+		s.Networks[4].Grant.Modes, s.Networks[4].Trunk = []vmnetd.Mode{vmnetd.Auto}, []vmnetd.VLANRange{{From: 200, To: 299}, {From: 7, To: 7}}
+	}, facts: func(f Facts) Facts {
+		return f.with("wan", func(u *Uplink) { u.Kind, u.Filtering, u.Carrier, u.BondMode = "bridge", true, false, "" })
+	}},
+	{name: "private ipvtaps", req: vmnetd.Request{VM: "vm2", IPs: []string{"192.0.2.8"}}, set: func(s *Set) {
+		s.Networks[0].Grant.Modes, s.Networks[0].Grant.Flag = []vmnetd.Mode{vmnetd.L2}, FlagPrivate
+	}},
+	{name: "l3 by name without an address", req: vmnetd.Request{VM: "vm2", Mode: "l3"}, set: func(s *Set) {
+		s.Networks[0].Grant.Modes = []vmnetd.Mode{vmnetd.L3}
+	}},
 	{name: "all", req: vmnetd.Request{VM: "101", Network: "lan"}, all: true},
 	{name: "all of a VM that gets nothing", req: vmnetd.Request{VM: "quarantine-7"}, all: true},
 	{name: "all of a name that is none", req: vmnetd.Request{VM: "../x"}, all: true},

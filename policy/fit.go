@@ -172,7 +172,7 @@ func (c *choice) tooSmall(s spot) []unfit {
 // holds it). An exclusive mode gives its MAC to the lower device. A bridge would
 // send one guest's frames to whichever of two spoke last.
 func (c *choice) macTaken(s spot) []unfit {
-	mac, name, u, info := c.d.MAC, s.label, s.on, s.info
+	mac, name, u, info := c.mac, s.label, s.on, s.info
 	if mac == "" || info.SharesMAC {
 		return nil
 	}

@@ -183,12 +183,12 @@ func (c *choice) chooseMAC() error {
 		return vmnetd.Errorf(vmnetd.ErrFailed, "no MAC can be derived for %s: neither the VM's UUID nor this host's machine-id is known", c.nic()).
 			WithNext("give one with --mac")
 	}
-	c.d.MAC, c.d.MACFrom = derived, "derived"
+	c.mac, c.d.MAC, c.d.MACFrom = derived, derived, "derived"
 	return nil
 }
 
 func (c *choice) askedMAC(derived string) error {
-	c.d.MAC, c.d.MACFrom = c.req.MAC, "asked for"
+	c.mac, c.d.MAC, c.d.MACFrom = c.req.MAC, c.req.MAC, "asked for"
 	if c.grant.macs == nil || c.req.MAC == derived {
 		return nil
 	}

@@ -36,7 +36,7 @@ func (c *choice) fullPort(s spot) []unfit {
 		return nil
 	}
 	macs, who := c.macsOn(s.up)
-	if macs[strings.ToLower(c.d.MAC)] || len(macs) < s.up.MaxMACs {
+	if macs[strings.ToLower(c.mac)] || len(macs) < s.up.MaxMACs {
 		return nil
 	}
 	takes := fmt.Sprintf("the switch port takes %s (%s)", count(s.up.MaxMACs, "MAC"), c.limitAt("limits.macs", c.set.Limits[s.name].MaxMACsAt))
