@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -18,6 +19,10 @@ type Spec struct {
 	Sends  string           // "egress" or "ingress": by which of the device's directions the guest's own frames pass
 	Uplink int              // ifindex of the device on which answers of DHCP servers arrive, in the namespace of the Learner; 0: they are heard on the guest's device
 	MAC    net.HardwareAddr // the guest's
+
+	// Leases are those known from before a restart, with their ends, which are
+	// told like those of leases that were heard.
+	Leases map[netip.Addr]time.Time
 }
 
 // How an address became known.
@@ -31,16 +36,17 @@ const (
 	ByARP     How = "ARP"          // RFC 826: the sender of a request or an answer
 	ByProbe   How = "ARP probe"    // RFC 5227: the target of a request without a sender
 	ByDAD     How = "DAD"          // RFC 4862 5.4: the target of a solicitation without a sender
-	ByND      How = "ND"           // RFC 4861: the target of an advertisement
+	ByND      How = "ND"           // RFC 4861: the target of an advertisement, the sender of a solicitation
 )
 
-// Event says that a guest uses an address, or no longer does.
+// Event says that a guest uses an address, or no longer does. The same of one
+// address is told once a minute, unless its lease's end has moved.
 type Event struct {
 	Key   string
 	IP    netip.Addr
 	How   How
 	Until time.Time // the lease's end; zero: there is none
-	Gone  bool      // released, refused (DHCPNAK) or its lease has ended; IP may be invalid: all that were leased
+	Gone  bool      // released, declined, refused (DHCPNAK), given up for another one, or its lease has ended
 	Why   string    // of Gone, one clause
 
 	// Defended: another station answered for IP as its own while this guest was
@@ -49,32 +55,141 @@ type Event struct {
 }
 
 // Learner listens to guests. All methods may be called from any goroutine.
-type Learner struct{ log *slog.Logger }
+type Learner struct {
+	log  *slog.Logger
+	conn *rtnl.Conn
+	poll *poller
 
-// Open makes a Learner whose uplinks are in the network namespace of conn.
-func Open(conn *rtnl.Conn, log *slog.Logger) (*Learner, error) { return &Learner{log: log}, nil }
+	mu       sync.Mutex
+	guests   map[string]*guest
+	uplinks  map[int]*uplink
+	ears     map[int]*ear // by descriptor
+	alarms   alarms
+	batch    batch
+	out      []Event // not told yet
+	stopping bool    // Run is to end: its deadline stays in the past
+	closed   bool
+}
 
-// OpenSocket opens a packet socket on a device of conn's namespace, filtered in the
-// kernel to ARP, DHCP, DHCPv6 and ND, both directions. The caller closes it.
-func OpenSocket(ctx context.Context, conn *rtnl.Conn, ifindex int) (fd int, err error) {
-	return -1, errNotBuilt
+// Open makes a Learner whose uplinks are in the network namespace of conn, which
+// stays the caller's.
+func Open(conn *rtnl.Conn, log *slog.Logger) (*Learner, error) {
+	poll, err := newPoller()
+	if err != nil {
+		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot wait for packets: %w", err)
+	}
+	return &Learner{log: log, conn: conn, poll: poll, guests: map[string]*guest{}, uplinks: map[int]*uplink{}, ears: map[int]*ear{}}, nil
 }
 
 // Watch listens to one more guest; one of that key that is listened to already is
-// replaced.
-func (l *Learner) Watch(spec Spec) error { return errNotBuilt }
+// replaced, and its leases stay. vmnetd.ErrInvalid: the Spec cannot be right;
+// vmnetd.ErrNotFound: there is no such uplink.
+func (l *Learner) Watch(spec Spec) error {
+	g, err := newGuest(spec)
+	if err == nil {
+		err = narrow(spec)
+	}
+	if err != nil {
+		closeFd(spec.Fd)
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.add(g, spec); err != nil {
+		closeFd(spec.Fd)
+		return err
+	}
+	l.arm()
+	return nil
+}
 
-// Forget ends listening to a guest; its leases end in silence.
-func (l *Learner) Forget(key string) {}
+// add puts a guest in place; on failure everything is as it was.
+func (l *Learner) add(g *guest, spec Spec) error {
+	if l.closed {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "learning of addresses has ended: %s is not listened to", spec.Key)
+	}
+	up, err := l.join(spec.Uplink)
+	if err != nil {
+		return err
+	}
+	if err := l.hear(&g.ear); err != nil {
+		l.leave(up)
+		return err
+	}
+	l.wire(g)
+	g.hearsAnswersAt(up)
+	if old := l.guests[g.key]; old != nil {
+		g.inherit(old)
+		l.remove(old)
+	}
+	l.guests[g.key] = g
+	l.schedule(g, time.Now())
+	return nil
+}
 
-// Run listens until ctx ends. heard is called one at a time and must not block;
-// of one guest at most EventsPerSecond are told, the latest ones.
-func (l *Learner) Run(ctx context.Context, heard func(Event)) error { <-ctx.Done(); return nil }
+// Forget ends listening to a guest; its leases end in silence. What was heard a
+// moment before may still be told.
+func (l *Learner) Forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if g := l.guests[key]; g != nil {
+		delete(l.guests, key)
+		l.remove(g)
+		l.arm()
+	}
+}
 
-// Close lets go of what Open opened.
-func (l *Learner) Close() error { return nil }
+// remove lets go of all that a guest has.
+func (l *Learner) remove(g *guest) {
+	l.alarms.set(&g.alarm, time.Time{})
+	l.unhear(&g.ear)
+	closeFd(g.ear.fd)
+	g.dropExchanges()
+	l.leave(g.uplink)
+}
 
-// EventsPerSecond bounds what one guest can have told.
-const EventsPerSecond = 20
+// Run listens until ctx ends, or Close. heard is called one at a time and must
+// not block; of one guest at most EventsPerSecond are told, the latest ones. It
+// runs once at a time.
+func (l *Learner) Run(ctx context.Context, heard func(Event)) error {
+	l.setStopping(false)
+	defer context.AfterFunc(ctx, func() { l.setStopping(true) })()
+	var ready []int
+	for {
+		for _, e := range l.round(ready, time.Now()) {
+			heard(e)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		var err error
+		if ready, err = l.poll.wait(); err != nil {
+			return l.ended(err)
+		}
+	}
+}
 
-var errNotBuilt = vmnetd.Errorf(vmnetd.ErrUnsupported, "learn: not built yet")
+// ended is what Run returns when it can wait no more.
+func (l *Learner) ended(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot wait for packets: %w", err)
+}
+
+// Close lets go of every socket; a Run ends.
+func (l *Learner) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	for key, g := range l.guests {
+		delete(l.guests, key)
+		l.remove(g)
+	}
+	return l.poll.close()
+}

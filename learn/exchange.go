@@ -1,0 +1,148 @@
+package learn
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// exchangeFor is how long a server may take: clients ask again after 64 s at the
+// latest (RFC 2131 4.1).
+const exchangeFor = time.Minute
+
+// exchangesMost is how many exchanges of a guest are followed at a time.
+const exchangesMost = 16
+
+// exchange is what a DHCP client of a guest has sent, and to what it has no answer
+// yet.
+type exchange struct {
+	guest    *guest
+	xid      uint32
+	client   hardware // all guests of an ipvtap uplink have this in common
+	clientID string
+	kind     byte // DHCPDISCOVER or DHCPREQUEST
+	wants    netip.Addr
+	server   netip.Addr // that was asked; invalid: any
+	at       time.Time
+	done     bool // answered by DHCPACK or DHCPNAK; what follows is a copy
+}
+
+// same says whether it is the client's exchange, taken further or sent again.
+func (x *exchange) same(o exchange) bool {
+	return x.xid == o.xid && x.client == o.client && x.clientID == o.clientID
+}
+
+// name tells clients of a guest apart.
+func (x *exchange) name() string { return string(x.client[:]) + x.clientID }
+
+// exchanges is those whose answers are heard in one place, by their xid.
+type exchanges struct{ byXID map[uint32][]*exchange }
+
+func (x *exchanges) add(one *exchange) {
+	if x.byXID == nil {
+		x.byXID = map[uint32][]*exchange{}
+	}
+	x.byXID[one.xid] = append(x.byXID[one.xid], one)
+}
+
+func (x *exchanges) drop(one *exchange) {
+	list := slices.DeleteFunc(x.byXID[one.xid], func(o *exchange) bool { return o == one })
+	if len(list) == 0 {
+		delete(x.byXID, one.xid)
+		return
+	}
+	x.byXID[one.xid] = list
+}
+
+// match is the exchange that an answer is for; nil: of nobody here. Who has it
+// first keeps it: a neighbour that has heard a request could send the very same. A
+// server that sends the client's identifier back (RFC 6842) tells clients apart that
+// have xid and MAC in common.
+func (x *exchanges) match(d dhcpMessage, now time.Time) *exchange {
+	for _, one := range x.byXID[d.xid] {
+		if one.client == d.client && now.Sub(one.at) <= exchangeFor && (d.clientID == "" || d.clientID == one.clientID) {
+			return one
+		}
+	}
+	return nil
+}
+
+// hearsAnswersAt says where the answers to a new guest are heard.
+func (g *guest) hearsAnswersAt(up *uplink) {
+	g.uplink, g.at = up, &g.own
+	if up != nil {
+		g.at = &up.exchanges
+	}
+}
+
+// addExchange notes what was sent; the guest's oldest one makes room.
+func (g *guest) addExchange(x exchange) {
+	x.guest = g
+	for i, o := range g.current {
+		if o.same(x) {
+			*o = x
+			g.current = append(slices.Delete(g.current, i, i+1), o)
+			return
+		}
+	}
+	if len(g.current) == exchangesMost {
+		g.at.drop(g.current[0])
+		g.current = slices.Delete(g.current, 0, 1)
+	}
+	g.current = append(g.current, &x)
+	g.at.add(&x)
+}
+
+func (g *guest) dropExchanges() {
+	for _, x := range g.current {
+		g.at.drop(x)
+	}
+	g.current = nil
+}
+
+// sentDHCP is what a client of the guest sends.
+func (g *guest) sentDHCP(d dhcpMessage, now time.Time) {
+	x := exchange{xid: d.xid, client: d.client, clientID: d.clientID, kind: d.kind, wants: d.wants(), server: d.server, at: now}
+	switch d.kind {
+	case dhcpDiscover:
+		g.addExchange(x)
+	case dhcpRequest:
+		if usable(x.wants) {
+			g.addExchange(x)
+			g.tell(Event{IP: x.wants, How: ByRequest}, now)
+		}
+	case dhcpInform:
+		if usable(d.ciaddr) {
+			g.tell(Event{IP: d.ciaddr, How: ByRequest}, now)
+		}
+	case dhcpRelease:
+		if usable(d.ciaddr) {
+			g.gone(d.ciaddr, ByRequest, "the guest has released it", now)
+		}
+	case dhcpDecline:
+		if usable(d.requested) {
+			g.gone(d.requested, ByRequest, "the guest has declined it: another station has it", now)
+		}
+	}
+}
+
+// answered is what a server says to it.
+func (g *guest) answered(x *exchange, d dhcpMessage, now time.Time) {
+	switch {
+	case x.done:
+	case d.kind == dhcpOffer && x.kind == dhcpDiscover && usable(d.yiaddr):
+		g.tell(Event{IP: d.yiaddr, How: ByOffer}, now)
+	case d.kind == dhcpAck && usable(d.yiaddr) && (!d.hasLease || d.lease > 0):
+		x.done = true
+		g.leased(d.yiaddr, lease{until: d.until(now), client: x.name()}, now)
+	case d.kind == dhcpNak && x.kind == dhcpRequest && x.asked(d.server):
+		x.done = true
+		g.gone(x.wants, ByLease, "the DHCP server has refused it", now)
+	}
+}
+
+// asked says whether a server was asked: one that was not may not refuse what
+// another one has offered.
+func (x *exchange) asked(server netip.Addr) bool {
+	return !usable(x.server) || !usable(server) || x.server == server
+}
