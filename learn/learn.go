@@ -69,6 +69,8 @@ type Learner struct {
 	out      []Event // not told yet
 	stopping bool    // Run is to end: its deadline stays in the past
 	closed   bool
+
+	sockets closer
 }
 
 // Open makes a Learner whose uplinks are in the network namespace of conn, which
@@ -78,7 +80,7 @@ func Open(conn *rtnl.Conn, log *slog.Logger) (*Learner, error) {
 	if err != nil {
 		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot wait for packets: %w", err)
 	}
-	return &Learner{log: log, conn: conn, poll: poll, guests: map[string]*guest{}, uplinks: map[int]*uplink{}, ears: map[int]*ear{}}, nil
+	return &Learner{log: log, conn: conn, poll: poll, sockets: newCloser(), guests: map[string]*guest{}, uplinks: map[int]*uplink{}, ears: map[int]*ear{}}, nil
 }
 
 // Watch listens to one more guest; one of that key that is listened to already is
@@ -96,7 +98,7 @@ func (l *Learner) Watch(spec Spec) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.add(g, spec); err != nil {
-		closeFd(spec.Fd)
+		l.sockets.close(spec.Fd)
 		return err
 	}
 	l.arm()
@@ -143,7 +145,7 @@ func (l *Learner) Forget(key string) {
 func (l *Learner) remove(g *guest) {
 	l.alarms.set(&g.alarm, time.Time{})
 	l.unhear(&g.ear)
-	closeFd(g.ear.fd)
+	l.sockets.close(g.ear.fd)
 	g.dropExchanges()
 	l.leave(g.uplink)
 }
@@ -181,6 +183,7 @@ func (l *Learner) ended(err error) error {
 
 // Close lets go of every socket; a Run ends.
 func (l *Learner) Close() error {
+	defer l.sockets.wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

@@ -89,12 +89,6 @@ func everyProtocol() uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
 }
 
-func closeFd(fd int) {
-	if fd >= 0 {
-		_ = unix.Close(fd)
-	}
-}
-
 func failed(what string, err error) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "%s: %w", what, fmt.Errorf("epoll: %w", err))
 }

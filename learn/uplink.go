@@ -32,7 +32,7 @@ func (l *Learner) join(index int) (*uplink, error) {
 	up := &uplink{index: index, guests: 1, ear: ear{fd: fd, name: fmt.Sprint("DHCP servers on ifindex ", index), all: budget{perSecond: uplinkReads}}}
 	up.ear.heard = func(f frame, _ bool, now time.Time) { l.hearServer(up, f, now) }
 	if err := l.hear(&up.ear); err != nil {
-		closeFd(fd)
+		l.sockets.close(fd)
 		return nil, err
 	}
 	l.uplinks[index] = up
@@ -48,7 +48,7 @@ func (l *Learner) leave(up *uplink) {
 		return
 	}
 	l.unhear(&up.ear)
-	closeFd(up.ear.fd)
+	l.sockets.close(up.ear.fd)
 	if l.uplinks[up.index] == up { // else another device has that ifindex now
 		delete(l.uplinks, up.index)
 	}
