@@ -1,6 +1,9 @@
 package vmnetd
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Phase is where an attachment stands on its way from intent to traffic.
 type Phase string
@@ -138,6 +141,15 @@ type HostLink struct {
 
 // FullName is VM/NIC, the attachment's name everywhere.
 func (a Attachment) FullName() string { return FullName(a.VM, a.ID) }
+
+// Device names kind and mode of what the NIC stands on, as they are printed to
+// people: "macvtap bridge", "veth switched".
+func (a Attachment) Device() string {
+	if a.Kind == "" {
+		return a.Mode.WithKind()
+	}
+	return strings.TrimSpace(string(a.Kind) + " " + string(a.Mode))
+}
 
 // Import is what `vmnetd import` changes, or would change, in a VM's definition.
 type Import struct {
