@@ -97,6 +97,14 @@ func (c *Client) List(ctx context.Context, vm string) ([]vmnetd.Attachment, erro
 	return callJSON[[]vmnetd.Attachment](ctx, c, "List", vm)
 }
 
+// Counters is what the rules of an attachment's filter have matched, in their
+// order; empty where nothing is filtered.
+func (c *Client) Counters(ctx context.Context, vm, id string) ([]vmnetd.Counter, error) {
+	var found []vmnetd.Counter
+	err := c.manager(ctx, "Counters", vm, id).Store(&found)
+	return found, err
+}
+
 // Uplinks is the state of every declared uplink.
 func (c *Client) Uplinks(ctx context.Context) ([]vmnetd.UplinkState, error) {
 	return callJSON[[]vmnetd.UplinkState](ctx, c, "Uplinks", "")

@@ -342,10 +342,16 @@ func (f *fake) Import(_ context.Context, _ agent.Caller, vm string, o vmnetd.Imp
 }
 
 func (f *fake) Counters(_ context.Context, vm, id string) ([]vmnetd.Counter, error) {
-	return []vmnetd.Counter{{Rule: "source MAC", Packets: 3, Bytes: 180, Dropped: true}}, f.fail
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verbs = append(f.verbs, "counters "+vm+" "+id)
+	return []vmnetd.Counter{{Rule: "source MAC", Packets: 1 << 40, Bytes: 180, Dropped: true}, {Rule: "x\xff", Packets: 3}}, f.fail
 }
 
-func (f *fake) HostLink(_ context.Context, _ agent.Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
+func (f *fake) HostLink(_ context.Context, who agent.Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.callers, f.verbs = append(f.callers, who), append(f.verbs, fmt.Sprintf("host-link %+v", req))
 	return vmnetd.HostLink{Network: req.Network, IPs: req.IPs, Changed: !req.Remove}, f.fail
 }
 

@@ -29,6 +29,7 @@ var otherUser = map[string]func(ctx context.Context) (string, error){
 	"opentap": func(ctx context.Context) (string, error) { return withClient(ctx, openTapOnce) },
 	"hook":    func(ctx context.Context) (string, error) { return withClient(ctx, hookOnce) },
 	"import":  func(ctx context.Context) (string, error) { return withClient(ctx, importOnce) },
+	"link":    func(ctx context.Context) (string, error) { return withClient(ctx, linkOnce) },
 	"read":    func(ctx context.Context) (string, error) { return withClient(ctx, readAll) },
 	"hostile": sendHostile,
 	"steal":   stealToken,
@@ -117,7 +118,18 @@ func importOnce(ctx context.Context, c *Client) error {
 	return err
 }
 
+func linkOnce(ctx context.Context, c *Client) error {
+	_, err := c.HostLink(ctx, vmnetd.HostLinkRequest{Network: "lan"})
+	return err
+}
+
 func readAll(ctx context.Context, c *Client) error {
+	if _, err := c.Counters(ctx, "vm1", "net0"); err != nil {
+		return err
+	}
+	if _, err := c.HostLinks(ctx); err != nil {
+		return err
+	}
 	if _, err := c.List(ctx, ""); err != nil {
 		return err
 	}
@@ -149,7 +161,7 @@ func TestNobodyMayReadButNotChange(t *testing.T) {
 	address := testkit.StartBus(t)
 	serve(t, address, &fake{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	for _, name := range []string{"attach", "detach", "reload", "opentap", "hook", "import"} {
+	for _, name := range []string{"attach", "detach", "reload", "opentap", "hook", "import", "link"} {
 		if got := asNobody(t, name); !strings.HasPrefix(got, "Denied: ") || !strings.Contains(got, "usermod -aG vmnetd") && !strings.Contains(got, "groupadd --system vmnetd") {
 			t.Errorf("%s: %s", name, got)
 		}

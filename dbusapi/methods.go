@@ -13,7 +13,7 @@ import (
 
 // methods is every method served, by interface and member.
 func methods() map[string]map[string]method {
-	return merge(merge(uplinkMethods(), libvirtMethods()), map[string]map[string]method{
+	return merge(merge(merge(uplinkMethods(), libvirtMethods()), hostLinkMethods()), map[string]map[string]method{
 		managerIface: {
 			"Attach":   {in: "sa{sv}", action: ActionAttach, run: attach},
 			"Detach":   {in: "oa{sv}", action: ActionAttach, run: detach},
@@ -23,6 +23,7 @@ func methods() map[string]map[string]method {
 			"Reload":   {action: ActionManageUplinks, run: reload},
 			"Explain":  {in: "sa{sv}", action: ActionRead, run: explain},
 			"List":     {in: "s", run: list},
+			"Counters": {in: "ss", action: ActionRead, run: counters},
 			"Uplinks":  {in: "s", run: uplinks},
 			"VMs":      {run: vms},
 			"Status":   {run: status},
@@ -130,6 +131,23 @@ func explain(ctx context.Context, c *call) ([]any, error) {
 }
 
 func list(_ context.Context, c *call) ([]any, error) { return array(c.s.api.List(c.text(0)), nil) }
+
+// counters answers with structs, not JSON: a monitor asks for them all the time.
+func counters(ctx context.Context, c *call) ([]any, error) {
+	vm, id := c.text(0), c.text(1)
+	if err := vmnetd.CheckVMName(vm); err != nil {
+		return nil, err
+	}
+	if err := vmnetd.CheckID(id); err != nil {
+		return nil, err
+	}
+	found, err := c.s.api.Counters(ctx, vm, id)
+	list := append([]vmnetd.Counter{}, found...)
+	for i := range list {
+		list[i].Rule = clean(list[i].Rule)
+	}
+	return []any{list}, err
+}
 
 func uplinks(ctx context.Context, c *call) ([]any, error) {
 	name := c.text(0)

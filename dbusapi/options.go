@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/godbus/dbus/v5"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/vmnetd/vmnetd/agent"
 )
 
-const longestOption = 1024 // bytes; none that makes sense is longer than a path
+const (
+	longestOption = 1024 // bytes; none that makes sense is longer than a path
+	longestList   = 256  // strings in one; a NIC has a few addresses, a host a few uplinks
+)
 
 // optionFields are the fields of *T by their JSON names; skip is no option.
 func optionFields(v reflect.Value, skip string) map[string]reflect.Value {
@@ -63,7 +67,22 @@ func checkRequest(req *vmnetd.Request) error {
 		}
 		req.MAC = mac.String()
 	}
+	if err := checkAddresses(req); err != nil {
+		return err
+	}
 	return checkHandover(req.Handover)
+}
+
+// checkAddresses writes addresses and routes the one way, and refuses a request
+// that is for a VM and for a network namespace at once.
+func checkAddresses(req *vmnetd.Request) (err error) {
+	if req.IPs, err = vmnetd.CheckIPs(req.IPs); err != nil {
+		return err
+	}
+	if req.Routes, err = vmnetd.CheckRoutes(req.Routes); err != nil {
+		return err
+	}
+	return vmnetd.CheckNetns(*req)
 }
 
 // checkHandover refuses a way that nothing is handed over by: a mistyped "fd"
@@ -154,8 +173,8 @@ func setOption(field reflect.Value, value any) error {
 		if !ok {
 			return fmt.Errorf("must be a string")
 		}
-		if len(s) > longestOption {
-			return fmt.Errorf("is longer than %d bytes", longestOption)
+		if err := checkText(s); err != nil {
+			return err
 		}
 		field.SetString(s)
 	case reflect.Bool:
@@ -175,9 +194,36 @@ func setOption(field reflect.Value, value any) error {
 		if !ok {
 			return fmt.Errorf("must be a list of strings")
 		}
+		if err := checkTexts(list); err != nil {
+			return err
+		}
 		field.Set(reflect.ValueOf(list))
 	default:
 		return fmt.Errorf("cannot be given")
+	}
+	return nil
+}
+
+func checkTexts(list []string) error {
+	if len(list) > longestList {
+		return fmt.Errorf("has %d entries, %d at most can be", len(list), longestList)
+	}
+	for _, s := range list {
+		if err := checkText(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkText refuses what no name, path or address contains and a log or terminal
+// would act on.
+func checkText(s string) error {
+	if len(s) > longestOption {
+		return fmt.Errorf("is longer than %d bytes", longestOption)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("contains a control character")
 	}
 	return nil
 }

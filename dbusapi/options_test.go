@@ -19,6 +19,8 @@ func TestARequestArrivesAsItWasSent(t *testing.T) {
 		{VM: "vm1", ID: "net3", Network: "lan", Uplink: "wan", Mode: vmnetd.Private, MAC: "52:54:00:00:00:01", Queues: 8, Via: "qmp:/x", Bus: "rp1", Addr: "0x3"},
 		{VM: "vm1", Via: "libvirt", Live: true, Config: true, Handover: "fd", Incoming: true},
 		{VM: "vm1", Handover: "name"},
+		{VM: "vm1", IPs: []string{"192.0.2.101", "2001:db8::101"}},
+		{VM: "c1", Via: "netns:/run/netns/c1", Name: "eth0", IPs: []string{"192.0.2.9/24"}, Routes: []string{"default via 192.0.2.1"}},
 	} {
 		got, err := decodeRequest(req.VM, encodeRequest(req))
 		if err != nil {
@@ -56,6 +58,16 @@ func TestOptionsThatMakeNoSenseAreInvalidAndNamed(t *testing.T) {
 		"addr":     {"addr": {}},
 		"live":     {"live": dbus.MakeVariant("yes")},
 		"handover": {"handover": dbus.MakeVariant("FD")},
+		"ips":      {"ips": dbus.MakeVariant("192.0.2.1")},
+		"ips ":     {"ips": dbus.MakeVariant(make([]string, longestList+1))},
+		"IP":       {"ips": dbus.MakeVariant([]string{"192.0.2.300"})},
+		"route":    {"routes": dbus.MakeVariant([]string{"default"}), "via": dbus.MakeVariant("netns:/x")},
+		"route ":   {"routes": dbus.MakeVariant([]string{"default via 192.0.2.1"})},
+		"name":     {"name": dbus.MakeVariant("eth0")},
+		"name ":    {"name": dbus.MakeVariant("a/b"), "via": dbus.MakeVariant("netns:/x")},
+		"path":     {"via": dbus.MakeVariant("netns:x")},
+		"control":  {"via": dbus.MakeVariant("netns:/run/\x1b[2J")},
+		"bus":      {"via": dbus.MakeVariant("netns:/x"), "bus": dbus.MakeVariant("rp1")},
 	} {
 		_, err := decodeRequest("vm1", bad)
 		if !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(err.Error(), strings.TrimRight(name, " ./")) {
