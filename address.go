@@ -82,33 +82,49 @@ func usualLength(a netip.Addr) int {
 // ParseRoute reads "PREFIX via ADDRESS", "PREFIX" or "default via ADDRESS", the
 // words of ip-route(8); via is invalid where the route is on the link.
 func ParseRoute(s string) (to netip.Prefix, via netip.Addr, err error) {
-	bad := func(why string) (netip.Prefix, netip.Addr, error) {
+	words := strings.Fields(s)
+	why := ""
+	switch {
+	case len(words) == 3 && words[1] == "via":
+		via, why = parseRouter(words[2])
+	case len(words) != 1:
+		why = "is none of PREFIX, PREFIX via ADDRESS and default via ADDRESS"
+	}
+	if why == "" {
+		to, why = parseDestination(words[0], via)
+	}
+	if why != "" {
 		return netip.Prefix{}, netip.Addr{}, Errorf(ErrInvalid, "route %q %s", s, why).WithNext(goodRoute)
 	}
-	words := strings.Fields(s)
-	if len(words) != 1 && (len(words) != 3 || words[1] != "via") {
-		return bad("is none of PREFIX, PREFIX via ADDRESS and default via ADDRESS")
-	}
-	if len(words) == 3 {
-		if via, err = netip.ParseAddr(words[2]); err != nil || via.Zone() != "" || noStation(netip.PrefixFrom(via, via.BitLen())) != "" {
-			return bad("goes by " + words[2] + ", which is no address of a router")
-		}
-	}
-	if words[0] == "default" {
-		if !via.IsValid() {
-			return bad("does not say by which router")
-		}
-		return netip.PrefixFrom(nowhere(via), 0), via, nil
-	}
-	switch to, err = parsePrefix(words[0]); {
-	case err != nil || to.Addr().Is4In6():
-		return bad("leads to " + words[0] + ", which is no prefix")
-	case to != to.Masked():
-		return bad("leads to an address in " + to.Masked().String() + ", not to a prefix")
-	case via.IsValid() && via.Is4() != to.Addr().Is4():
-		return bad("mixes IPv4 and IPv6")
-	}
 	return to, via, nil
+}
+
+// parseRouter and parseDestination say why not, "" where all is well.
+func parseRouter(s string) (via netip.Addr, why string) {
+	via, err := netip.ParseAddr(s)
+	if err != nil || via.Zone() != "" || noStation(netip.PrefixFrom(via, via.BitLen())) != "" {
+		return via, "goes by " + s + ", which is no address of a router"
+	}
+	return via, ""
+}
+
+func parseDestination(s string, via netip.Addr) (to netip.Prefix, why string) {
+	if s == "default" {
+		if !via.IsValid() {
+			return to, "does not say by which router"
+		}
+		return netip.PrefixFrom(nowhere(via), 0), ""
+	}
+	to, err := parsePrefix(s)
+	switch {
+	case err != nil || to.Addr().Is4In6():
+		why = "leads to " + s + ", which is no prefix"
+	case to != to.Masked():
+		why = "leads to an address in " + to.Masked().String() + ", not to a prefix"
+	case via.IsValid() && via.Is4() != to.Addr().Is4():
+		why = "mixes IPv4 and IPv6"
+	}
+	return to, why
 }
 
 // RouteText is the one way in which a route is written.

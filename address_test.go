@@ -25,7 +25,7 @@ func TestAddressesAreWrittenOneWayAndOnce(t *testing.T) {
 func TestAddressesThatNoStationCanHaveAreRefusedWithTheReason(t *testing.T) {
 	for in, why := range map[string]string{
 		"": "no IP address", "192.0.2.300": "no IP address", "192.0.2.01": "no IP address", "192.0.2.1/33": "no IP address", "eth0": "no IP address",
-		"192.0.2.1/": "no IP address", "fe80::1%eth0": "no IP address", "192.0.2.1 ": "no IP address", "::ffff:192.0.2.1": "192.0.2.1", "192.0.2.0/24": "is a network",
+		"192.0.2.1/": "no IP address", "fe80::1%eth0": "no IP address", "192.0.2.1,x": "no IP address", "::ffff:192.0.2.1": "192.0.2.1", "192.0.2.0/24": "is a network",
 		"192.0.2.255/24": "broadcast address of 192.0.2.0/24", "2001:db8::/64": "is a network", "0.0.0.0": "a station can have", "::": "a station can have",
 		"127.0.0.1": "a station can have", "224.0.0.1": "a station can have", "ff02::1": "a station can have", "255.255.255.255": "a station can have", "192.0.2.1/0": "length 0",
 	} {

@@ -100,7 +100,9 @@ func TestAddressesThatChangeAreTold(t *testing.T) {
 	go func() { ended <- ch.run(ctx) }()
 	defer func() {
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}()
 	a.IPs, a.Learned, a.GuestSide = []string{"10.0.0.1", "10.0.0.2"}, []string{"10.0.0.2"}, []string{"10.0.0.1/32", "10.0.0.2/32"}
 	ch.put(agent.Change{Attachment: &a})
