@@ -27,6 +27,7 @@ type app struct {
 	after func(d time.Duration) <-chan time.Time   // time.After
 	local func(ctx context.Context) []vmnetd.Check // doctor without the daemon
 
+	netns     string                                          // folder of ip netns
 	systemd   func() bool                                     // whether it runs this host
 	systemctl func(ctx context.Context, args ...string) error // runs it
 
@@ -37,7 +38,7 @@ type app struct {
 }
 
 func newApp(io stdio) *app {
-	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, after: time.After, local: localChecks, systemd: bus.SystemdRuns, systemctl: systemctl}
+	return &app{io: io, dial: dialDaemon, exec: syscall.Exec, now: time.Now, after: time.After, local: localChecks, netns: netnsFolder, systemd: bus.SystemdRuns, systemctl: systemctl}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -92,7 +93,7 @@ func (a *app) root() *cobra.Command {
 		a.execCommand(), a.tapHelperCommand(), a.statusCommand(), a.watchCommand(), a.doctorCommand(),
 		a.serveCommand(), a.checkCommand(), a.reloadCommand(), a.versionCommand(), a.completionCommand(),
 	)
-	root.AddCommand(a.xmlCommand(), a.importCommand(), a.hookCommand())
+	root.AddCommand(a.xmlCommand(), a.importCommand(), a.hookCommand(), a.hostLinkCommand(), a.metricsCommand())
 	root.AddCommand(a.uplinkCommand(), a.teamCommand(), a.bondCommand(), a.convertCommand())
 	root.AddCommand(laterCommands()...)
 	return root

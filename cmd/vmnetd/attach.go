@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,17 +20,22 @@ func (a *app) attachCommand() *cobra.Command {
 		Long: `Gives a VM a NIC: the policy chooses network, uplink and mode within what you
 ask for, the device is made, handed to the running QEMU and set up.
 The same attach twice is a success that changes nothing.
+With --via netns: it is a network namespace, of ip netns or of a container, that
+gets a device, under the same policy; VM is then the name that you give it.
 --live and --config are as virsh means them. --handover fd is for a domain of
 libvirt whose device libvirt must not or cannot open; its price stands below.`,
 		Example: `  vmnetd attach vm1
   vmnetd attach vm1 --network lan --mode private --queues 4
   vmnetd attach vm1 --id net1 --mac 52:54:00:12:34:56
+  vmnetd attach vm1 --mode l2 --ip 192.0.2.101
+  vmnetd attach c1 --via netns:c1 --name eth0 --ip 192.0.2.9/24 \
+    --route "default via 192.0.2.1"
   vmnetd attach vm1 --live --config
   vmnetd attach vm1 --dry-run`,
 		Args:              takes([]string{"the name of a VM"}),
 		ValidArgsFunction: a.completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := setVM(&req, args[0]); err != nil {
+			if err := setAsked(&req, args[0]); err != nil {
 				return err
 			}
 			if dryRun {
@@ -53,7 +59,7 @@ func (a *app) attach(ctx context.Context, req vmnetd.Request) error {
 		if err != nil {
 			return err
 		}
-		if err := a.printAttached(got); err != nil {
+		if err := a.printAttached(got, a.hostLinked(ctx, c, got)); err != nil {
 			return err
 		}
 		if kept(got) {
@@ -63,12 +69,22 @@ func (a *app) attach(ctx context.Context, req vmnetd.Request) error {
 	})
 }
 
-func (a *app) printAttached(got vmnetd.Attachment) error {
+// hostLinked says whether this host has a link of its own to the NIC's network. A
+// daemon that does not say has none.
+func (a *app) hostLinked(ctx context.Context, c client, got vmnetd.Attachment) bool {
+	if a.json || !got.Changed {
+		return false
+	}
+	links, _ := c.HostLinks(ctx)
+	return slices.ContainsFunc(links, func(l vmnetd.HostLink) bool { return l.Network == got.Network && l.Uplink == got.Uplink })
+}
+
+func (a *app) printAttached(got vmnetd.Attachment, linked bool) error {
 	if a.json {
 		return a.printJSON(listed(got))
 	}
 	a.printHanging("", "  ", sentence(got))
-	for _, line := range mind(got) {
+	for _, line := range mind(got, linked) {
 		a.printHanging("  mind: ", "        ", line)
 	}
 	return nil
@@ -97,18 +113,11 @@ func notAttachedYet(got vmnetd.Attachment) error {
 
 // sentence says in one line what an attachment is.
 func sentence(got vmnetd.Attachment) string {
-	parts := []string{fmt.Sprintf("%s on %s (%s)", got.Mode.WithKind(), onUplink(got), got.Ifname)}
+	parts := []string{fmt.Sprintf("%s on %s (%s)", got.Device(), onUplink(got), got.Ifname)}
 	if got.Network != "" {
 		parts = append([]string{"network " + got.Network}, parts...)
 	}
-	parts = append(parts, got.MAC, plural(got.Queues, "queue"))
-	switch {
-	case got.VHost:
-		parts = append(parts, "vhost")
-	case got.VHostReason == "": // mind says it with its reason
-		parts = append(parts, "no vhost")
-	}
-	text := got.FullName() + ": " + strings.Join(parts, ", ")
+	text := got.FullName() + ": " + strings.Join(slices.Concat(parts, holder(got), []string{got.MAC}, addressed(got), queued(got)), ", ")
 	if got.Rule != "" {
 		text += "; rule " + got.Rule
 	}
@@ -121,8 +130,45 @@ func sentence(got vmnetd.Attachment) string {
 	return vmnetd.Printable(text)
 }
 
+// holder says where an endpoint is: "eth0 in /run/netns/c1".
+func holder(got vmnetd.Attachment) []string {
+	path, netns := vmnetd.NetnsPath(got.Via)
+	if !netns {
+		return nil
+	}
+	return []string{orElse(got.Name, got.Ifname) + " in " + path}
+}
+
+// mostIPs is how many addresses a sentence names.
+const mostIPs = 4
+
+// addressed names the addresses; a mode that delivers to known ones alone learns
+// them where none is known yet.
+func addressed(got vmnetd.Attachment) []string {
+	switch n := len(got.IPs); {
+	case n > mostIPs:
+		return append(got.IPs[:mostIPs:mostIPs], fmt.Sprintf("%d more addresses", n-mostIPs))
+	case n == 0 && got.Mode.Info().NeedsIPs:
+		return []string{"learns its addresses"}
+	}
+	return got.IPs
+}
+
+// queued says how the queues are served; an endpoint has none.
+func queued(got vmnetd.Attachment) []string {
+	switch _, netns := vmnetd.NetnsPath(got.Via); {
+	case netns:
+		return nil
+	case got.VHost:
+		return []string{plural(got.Queues, "queue"), "vhost"}
+	case got.VHostReason == "": // mind says it with its reason
+		return []string{plural(got.Queues, "queue"), "no vhost"}
+	}
+	return []string{plural(got.Queues, "queue")}
+}
+
 // mind is what an operator should keep in mind about an attachment.
-func mind(got vmnetd.Attachment) []string {
+func mind(got vmnetd.Attachment, linked bool) []string {
 	var lines []string
 	if !got.VHost && got.VHostReason != "" {
 		lines = append(lines, "no vhost: "+got.VHostReason)
@@ -133,8 +179,8 @@ func mind(got vmnetd.Attachment) []string {
 	if got.Link == "no-carrier" {
 		lines = append(lines, got.Uplink+" has no carrier")
 	}
-	if text := mindHost(got); text != "" && got.Changed {
-		lines = append(lines, text)
+	if got.Changed {
+		lines = append(lines, mindHost(got, linked)...)
 	}
 	for i := range lines {
 		lines[i] = vmnetd.Printable(lines[i])
@@ -142,18 +188,41 @@ func mind(got vmnetd.Attachment) []string {
 	return lines
 }
 
-// mindHost is what the mode does to host and guest, by the table of modes.
-func mindHost(got vmnetd.Attachment) string {
+// mindHost is what the mode does to host and guest, by the table of modes; linked
+// says that this host has a link of its own to the network.
+func mindHost(got vmnetd.Attachment, linked bool) []string {
 	info := got.Mode.Info()
+	lines := []string{}
+	if text := mindReach(got, info, linked); text != "" {
+		lines = append(lines, text)
+	}
+	if info.Routed {
+		lines = append(lines, fmt.Sprintf("this host routes for %s: by its routing table and output chain, and the network needs routes to the guest's addresses (vmnetd show %s)", got.VM, got.FullName()))
+	}
+	if info.SharesMAC {
+		lines = append(lines, fmt.Sprintf("%s has the MAC of %s, as every guest there has: DHCP has to tell guests apart by their client identifier", got.VM, onUplink(got)))
+	}
+	return lines
+}
+
+// mindReach is whether this host and the guest reach each other.
+func mindReach(got vmnetd.Attachment, info vmnetd.ModeInfo, linked bool) string {
 	switch {
-	case info.Kind != vmnetd.Macvtap || info.HostSees:
+	case info.Mode == "" || info.HostSees:
 		return ""
 	case info.Exclusive:
 		return fmt.Sprintf("while %s has %s, this host itself receives nothing there", got.VM, got.Uplink)
 	case info.Neighbours == "reflected":
 		return fmt.Sprintf("this host and %s reach each other only if the switch sends frames back out of the port they came in by", got.VM)
 	}
-	return fmt.Sprintf("this host and %s cannot reach each other over %s", got.VM, got.Mode.WithKind())
+	text := fmt.Sprintf("this host and %s cannot reach each other over %s", got.VM, got.Device())
+	switch {
+	case info.Neighbours != "direct" || got.Network == "": // its own link would be one more neighbour
+		return text
+	case linked:
+		return ""
+	}
+	return text + "; to open it:  vmnetd host-link " + got.Network
 }
 
 // onUplink names what an attachment stands on.

@@ -16,21 +16,65 @@ import (
 func TestAttachSaysWhatTheVMGotAndWhatToMind(t *testing.T) {
 	got := do(t, &fake{nics: []vmnetd.Attachment{nic("vm1", "net0")}}, "attach", "vm1")
 	want := "vm1/net0: network lan, macvtap bridge on u0 (" + vmnetd.Ifname("vm1", "net0") + "), 52:54:00:00:00:01, 4 queues, vhost; rule /etc/vmnetd/vmnetd.yaml:4\n" +
-		"  mind: this host and vm1 cannot reach each other over macvtap bridge\n"
+		"  mind: this host and vm1 cannot reach each other over macvtap bridge; to open it:  vmnetd host-link lan\n"
 	if got.code != 0 || got.out != want || got.err != "" {
 		t.Errorf("got %+v\nwant %s", got, want)
 	}
 }
 
 func TestMindFollowsTheTableOfModes(t *testing.T) {
-	for mode, want := range map[vmnetd.Mode]string{
-		vmnetd.Bridge: "cannot reach each other", vmnetd.Private: "cannot reach each other",
-		vmnetd.VEPA: "only if the switch sends frames back", vmnetd.Passthru: "this host itself receives nothing there",
+	const none, link = "cannot reach each other", "to open it:  vmnetd host-link lan"
+	for mode, want := range map[vmnetd.Mode]struct{ has, lacks []string }{
+		vmnetd.Bridge:   {[]string{none, link}, nil},
+		vmnetd.Private:  {[]string{none}, []string{"host-link"}},
+		vmnetd.VEPA:     {[]string{"only if the switch sends frames back"}, []string{"host-link"}},
+		vmnetd.Passthru: {[]string{"this host itself receives nothing there"}, []string{"host-link"}},
+		vmnetd.L2:       {[]string{none, link, "has the MAC of u0", "client identifier"}, []string{"routing table"}},
+		vmnetd.L3:       {[]string{none, link, "has the MAC of u0", "routing table and output chain"}, nil},
+		vmnetd.Switched: {nil, []string{"mind"}},
 	} {
 		one := nic("vm1", "net0")
-		one.Mode = mode
-		if got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1"); !strings.Contains(got.out, want) {
-			t.Errorf("%s: %s", mode, got.out)
+		one.Mode, one.Kind = mode, mode.Info().Kind
+		got := do(t, &fake{nics: []vmnetd.Attachment{one}}, "attach", "vm1")
+		for _, text := range want.has {
+			if !strings.Contains(got.out, text) {
+				t.Errorf("%s does not say %q: %s", mode, text, got.out)
+			}
+		}
+		for _, text := range want.lacks {
+			if strings.Contains(got.out, text) {
+				t.Errorf("%s says %q: %s", mode, text, got.out)
+			}
+		}
+	}
+}
+
+func TestAHostWithALinkOfItsOwnReachesTheGuest(t *testing.T) {
+	f := &fake{nics: []vmnetd.Attachment{nic("vm1", "net0")}, links: []vmnetd.HostLink{{Network: "lan", Uplink: "u0"}}}
+	if got := do(t, f, "attach", "vm1"); got.code != 0 || strings.Contains(got.out, "mind") {
+		t.Errorf("%+v", got)
+	}
+	f.links[0].Uplink = "u1"
+	if got := do(t, f, "attach", "vm1"); !strings.Contains(got.out, "cannot reach each other") {
+		t.Errorf("its link is on another uplink: %+v", got)
+	}
+}
+
+func TestAttachNamesTheAddressesAndWhereAnEndpointIs(t *testing.T) {
+	guest, learns, end := nic("vm1", "net0"), nic("vm1", "net0"), nic("c1", "net0")
+	guest.IPs = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"}
+	learns.Kind, learns.Mode = vmnetd.Ipvtap, vmnetd.L2
+	end.Kind, end.Mode, end.Via, end.Name, end.IPs, end.Queues, end.VHost = vmnetd.Veth, vmnetd.Switched, "netns:/run/netns/c1", "eth0", []string{"192.0.2.9/24"}, 0, false
+	for _, c := range []struct {
+		one  vmnetd.Attachment
+		want string
+	}{
+		{guest, "52:54:00:00:00:01, 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4, 2 more addresses, 4 queues, vhost; rule"},
+		{learns, "ipvtap l2 on u0 (" + learns.Ifname + "), 52:54:00:00:00:01, learns its addresses, 4 queues, vhost; rule"},
+		{end, "c1/net0: network lan, veth switched on u0 (" + end.Ifname + "), eth0 in /run/netns/c1, 52:54:00:00:00:01, 192.0.2.9/24; rule"},
+	} {
+		if got := do(t, &fake{nics: []vmnetd.Attachment{c.one}}, "attach", c.one.VM); got.code != 0 || !strings.Contains(got.out, c.want) {
+			t.Errorf("want %s\ngot %+v", c.want, got)
 		}
 	}
 }
@@ -73,6 +117,15 @@ func TestEveryFlagOfAttachReachesTheDaemon(t *testing.T) {
 	want := vmnetd.Request{
 		VM: "vm1", ID: "net3", Network: "lan", Uplink: "u0", Mode: vmnetd.Passthru, MAC: "52:54:00:ab:cd:ef",
 		Queues: 8, Via: "qmp:/run/x/vm1.sock", Bus: "rp1", Addr: "0x1",
+	}
+	if diff := cmp.Diff(want, f.req); got.code != 0 || diff != "" {
+		t.Errorf("%+v\n%s", got, diff)
+	}
+	got = do(t, f, "attach", "c1", "--via", "netns:c1", "--name", "eth0", "--ip", "192.0.2.9/24,2001:DB8::9", "--ip", "192.0.2.10",
+		"--route", "0.0.0.0/0 via 192.0.2.1", "--route", "198.51.100.0/24", "--mode", "l2")
+	want = vmnetd.Request{
+		VM: "c1", Via: "netns:/run/netns/c1", Name: "eth0", Mode: vmnetd.L2, IPs: []string{"192.0.2.9/24", "2001:db8::9", "192.0.2.10"},
+		Routes: []string{"default via 192.0.2.1", "198.51.100.0/24"},
 	}
 	if diff := cmp.Diff(want, f.req); got.code != 0 || diff != "" {
 		t.Errorf("%+v\n%s", got, diff)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"slices"
 	"time"
 
@@ -71,6 +72,34 @@ func (a *app) completeRequestFlags(cmd *cobra.Command) {
 			a.completeFlag(cmd, flag, get)
 		}
 	}
+	for flag, words := range map[string]func() []string{"via": a.ways, "ip": noWords, "name": noWords, "route": noWords} {
+		completeAlone(cmd, flag, words)
+	}
+}
+
+// completeAlone completes a flag by words that no daemon has to be asked for.
+func completeAlone(cmd *cobra.Command, flag string, words func() []string) {
+	if cmd.Flags().Lookup(flag) == nil {
+		return
+	}
+	err := cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words(), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil { // as in completeFlag
+		panic(err)
+	}
+}
+
+func noWords() []string { return nil }
+
+// ways are the words of --via, with the namespaces that ip netns knows.
+func (a *app) ways() []string {
+	words := []string{"libvirt", "qmp"}
+	entries, _ := os.ReadDir(a.netns) // no folder: no namespaces
+	for _, e := range entries {
+		words = append(words, vmnetd.ViaNetns(e.Name()))
+	}
+	return words
 }
 
 // completeFirst completes the first argument, and there is no second.

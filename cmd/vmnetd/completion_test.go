@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,6 +18,7 @@ func TestNamesCompleteFromTheDaemon(t *testing.T) {
 		nics: []vmnetd.Attachment{nic("vm2", "net1"), nic("vm1", "net0"), nic("vm1", "net1")},
 		uplinks: []vmnetd.UplinkState{{Name: "u0"}, {Name: "wan", Kind: "anchor", Ports: []string{"team0"}},
 			{Name: "team0", Kind: "team", Ports: []string{"eno1", "eno2"}, Drained: []string{"eno2"}}, {Name: "bond0", Kind: "bond", Ports: []string{"eno3"}}},
+		links:     []vmnetd.HostLink{{Network: "dmz"}},
 		explained: []policy.Explanation{{Network: "lan", Granted: true}, {Network: "dmz", ExitCode: 5}, {Network: "secret", ExitCode: 3}},
 	}
 	for line, want := range map[string]string{
@@ -36,7 +40,10 @@ func TestNamesCompleteFromTheDaemon(t *testing.T) {
 		"team port-config team0 ": "eno1 eno2",
 		"bond state ":             "bond0 wan",
 		"convert team2bond ":      "team0",
-		"attach vm1 --mode ":      "bridge passthru private vepa",
+		"attach vm1 --mode ":      "bridge l2 l3 passthru private switched vepa",
+		"host-link ":              "dmz lan",
+		"host-link lan ":          "",
+		"host-link lan --uplink ": "bond0 team0 u0 wan",
 		"tap-helper vm1 ":         "dmz lan",
 		"completion ":             "bash zsh fish",
 	} {
@@ -56,14 +63,19 @@ func TestCompletionIsSilentWithoutTheDaemon(t *testing.T) {
 	}
 }
 
-func TestFlagsOfLaterVersionsDoNotComplete(t *testing.T) {
-	got := do(t, &fake{}, "__completeNoDesc", "attach", "vm1", "--")
-	for _, flag := range laterAttachFlags {
-		if strings.Contains(got.out, "--"+flag+"\n") {
-			t.Errorf("--%s is offered", flag)
+func TestNamespacesCompleteWithoutTheDaemon(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"c2", "c1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(got.out, "--network") {
-		t.Errorf("%+v", got)
+	for flag, want := range map[string]string{"via": "libvirt\nqmp\nnetns:c1\nnetns:c2\n:4\n", "ip": ":4\n", "route": ":4\n"} {
+		var out, errs bytes.Buffer
+		a := testApp(nil, &out, &errs)
+		a.netns = dir
+		if code := a.run(t.Context(), []string{"__completeNoDesc", "attach", "c1", "--" + flag, ""}); code != 0 || out.String() != want {
+			t.Errorf("--%s: %d %q, want %q", flag, code, out.String(), want)
+		}
 	}
 }

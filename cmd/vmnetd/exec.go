@@ -32,7 +32,7 @@ when that QEMU ends. Exit code 125: it failed before QEMU ran.`,
 			return beforeQEMU(a.execQEMU(cmd.Context(), req, argv))
 		},
 	}
-	addRequestFlags(cmd.Flags(), &req, "via", "handover")
+	addRequestFlags(cmd.Flags(), &req, "via", "name", "route", "handover")
 	a.completeRequestFlags(cmd)
 	return cmd
 }

@@ -30,7 +30,7 @@ host: uplinks count as present and free.`,
 		Args:              takes([]string{"the name of a VM"}),
 		ValidArgsFunction: a.completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := setVM(&req, args[0]); err != nil {
+			if err := setAsked(&req, args[0]); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("file") {

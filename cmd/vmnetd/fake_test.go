@@ -35,6 +35,11 @@ type fake struct {
 	applied   vmnetd.Applied
 	answer    string // of a team
 	converted vmnetd.Conversion
+	counters  []vmnetd.Counter
+	countErr  error // of Counters
+	link      vmnetd.HostLink
+	linked    vmnetd.HostLinkRequest // what HostLink was asked
+	links     []vmnetd.HostLink
 	hang      chan struct{} // closed once a call hangs until its ctx ends
 }
 
@@ -72,6 +77,19 @@ func (f *fake) Explain(ctx context.Context, req vmnetd.Request, all bool) ([]pol
 func (f *fake) List(ctx context.Context, vm string) ([]vmnetd.Attachment, error) {
 	return f.nics, f.call(ctx, "List %q", vm)
 }
+
+func (f *fake) Counters(_ context.Context, vm, id string) ([]vmnetd.Counter, error) {
+	f.calls = append(f.calls, "Counters "+vm+" "+id)
+	return f.counters, f.countErr
+}
+
+func (f *fake) HostLink(ctx context.Context, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
+	f.linked = req
+	return f.link, f.call(ctx, "HostLink")
+}
+
+// HostLinks is asked beside what a command is for, and is not among calls.
+func (f *fake) HostLinks(context.Context) ([]vmnetd.HostLink, error) { return f.links, f.err }
 
 func (f *fake) VMs(ctx context.Context) ([]string, error) {
 	var names []string

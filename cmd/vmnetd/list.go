@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,12 +55,9 @@ func (a *app) printList(vm string, got []vmnetd.Attachment) {
 		a.printf("%s; to attach one:  vmnetd attach %s\n", vmnetd.Printable(of), vmnetd.Printable(orElse(vm, "VM")))
 		return
 	}
-	t := table{columns: []column{
-		{name: "VM", flex: true}, {name: "NIC", flex: true}, {name: "NETWORK", flex: true}, {name: "MODE"},
-		{name: "ON", flex: true}, {name: "MAC"}, {name: "QUEUES", right: true}, {name: "STATE"},
-	}}
-	for _, one := range got {
-		t.add(one.VM, one.ID, one.Network, one.Mode.WithKind(), onUplink(one), one.MAC, strconv.Itoa(one.Queues), stateOf(one))
+	t := nicTable(got, true)
+	if !hasIPs(got) || a.io.width > 0 && !t.fits(a.io.width) {
+		t = nicTable(got, false)
 	}
 	a.writeTable(&t)
 	for _, one := range got {
@@ -67,6 +65,39 @@ func (a *app) printList(vm string, got []vmnetd.Attachment) {
 			a.printf("%s\n", a.problem(vmnetd.LevelWarn, fmt.Sprintf("%s: %s", one.FullName(), one.Problem)))
 		}
 	}
+}
+
+// nicTable has a column of addresses where there is room for one: a part of an
+// address is of no use.
+func nicTable(nics []vmnetd.Attachment, ips bool) table {
+	t := table{columns: []column{
+		{name: "VM", flex: true}, {name: "NIC", flex: true}, {name: "NETWORK", flex: true}, {name: "MODE"},
+		{name: "ON", flex: true}, {name: "MAC"}, {name: "IP"}, {name: "QUEUES", right: true}, {name: "STATE"},
+	}}
+	const ipColumn = 6
+	if !ips {
+		t.columns = slices.Delete(t.columns, ipColumn, ipColumn+1)
+	}
+	for _, one := range nics {
+		row := []string{one.VM, one.ID, one.Network, one.Device(), onUplink(one), one.MAC, shortIPs(one.IPs), number(one.Queues), stateOf(one)}
+		if !ips {
+			row = slices.Delete(row, ipColumn, ipColumn+1)
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+func hasIPs(nics []vmnetd.Attachment) bool {
+	return slices.ContainsFunc(nics, func(one vmnetd.Attachment) bool { return len(one.IPs) > 0 })
+}
+
+// shortIPs is the first of several addresses.
+func shortIPs(ips []string) string {
+	if len(ips) < 2 {
+		return strings.Join(ips, "")
+	}
+	return ips[0] + " …"
 }
 
 func (a *app) writeTable(t *table) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +27,12 @@ var requestFlags = []requestFlag{
 	{"uplink", "UPLINK", "uplink to stand on, one of the network's", setUplink},
 	{"mode", "MODE", strings.Join(vmnetd.ModeNames(), ", "), setMode},
 	{"mac", "MAC", "MAC of the NIC; otherwise one that this VM and id keep", setMAC},
+	{"ip", "ADDRESS", "address of the guest, ADDRESS or ADDRESS/LENGTH; repeat it, or separate several by commas", addIPs},
 	{"queues", "N", "queue pairs, or auto: as many as the VM has CPUs", setQueues},
 	{"id", "ID", "name of the NIC within the VM; otherwise net0, net1, …", setID},
-	{"via", "WAY", "libvirt, qmp or qmp:SOCKET; otherwise libvirt where it knows the VM, else the configured sockets", setVia},
+	{"via", "WAY", "libvirt, qmp or qmp:SOCKET; otherwise libvirt where it knows the VM, else the configured sockets. netns:PATH or netns:NAME gives a network namespace a device instead", setVia},
+	{"name", "NAME", "with netns: what the device is called in there", setName},
+	{"route", "ROUTE", "with netns: a route in there, such as \"default via 192.0.2.1\"; may be repeated", addRoute},
 	{"bus", "BUS", "QEMU bus to plug into; otherwise the first free place", setBus},
 	{"addr", "SLOT", "slot on that bus", setAddr},
 	{"handover", "HOW", "to a domain of libvirt: name, it opens the device by its name (that is the default), or fd: " + vmnetd.PriceOfFD, setHandover},
@@ -44,7 +46,6 @@ func addRequestFlags(fs *pflag.FlagSet, req *vmnetd.Request, without ...string) 
 			fs.Var(&requestValue{flag: f, req: req}, f.name, f.usage)
 		}
 	}
-	addLaterFlags(fs, laterAttachFlags)
 }
 
 // addScopeFlags gives fs virsh's --live and --config.
@@ -110,38 +111,25 @@ func setQueues(req *vmnetd.Request, s string) error {
 	return nil
 }
 
+// addIPs takes several by commas, and more each time.
+func addIPs(req *vmnetd.Request, s string) (err error) {
+	req.IPs, err = vmnetd.CheckIPs(append(req.IPs, strings.Split(s, ",")...))
+	return err
+}
+
+func addRoute(req *vmnetd.Request, s string) (err error) {
+	req.Routes, err = vmnetd.CheckRoutes(append(req.Routes, s))
+	return err
+}
+
+func setName(req *vmnetd.Request, s string) error {
+	req.Name = s
+	return vmnetd.CheckIfname(s)
+}
+
 func setID(req *vmnetd.Request, s string) error {
 	req.ID = s
 	return vmnetd.CheckID(s)
-}
-
-// setVia makes a socket's path absolute: the daemon runs in another directory.
-func setVia(req *vmnetd.Request, s string) error {
-	kind, socket, given := strings.Cut(s, ":")
-	switch kind {
-	case "qmp":
-	case "netns":
-		return notYet("--via " + kind)
-	case "libvirt":
-		if given {
-			return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q: libvirt is reached where the configuration says", s).WithNext("--via libvirt, and  hypervisors: {libvirt: {uri: …}}")
-		}
-	default:
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q is none of libvirt, qmp and qmp:SOCKET", s).WithNext("leave it out: libvirt where it knows the VM, else the configured sockets")
-	}
-	if !given {
-		req.Via = s
-		return nil
-	}
-	if socket == "" {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q names no socket", s).WithNext("--via qmp:/path/to/socket, or --via qmp for the configured ones")
-	}
-	path, err := filepath.Abs(socket)
-	if err != nil {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "--via %q: %w", s, err)
-	}
-	req.Via = "qmp:" + path
-	return nil
 }
 
 func setHandover(req *vmnetd.Request, s string) error {
@@ -167,4 +155,13 @@ func noComma(flag, s string) error {
 func setVM(req *vmnetd.Request, name string) error {
 	req.VM = name
 	return vmnetd.CheckVMName(name)
+}
+
+// setAsked is setVM for a request whose flags have all been read: what goes
+// together is known then.
+func setAsked(req *vmnetd.Request, name string) error {
+	if err := setVM(req, name); err != nil {
+		return err
+	}
+	return vmnetd.CheckNetns(*req)
 }

@@ -57,6 +57,33 @@ func lacpTeam() vmnetd.UplinkState {
 	return u
 }
 
+// routedGuest is a NIC in mode l3, of which one address was learned.
+func routedGuest() vmnetd.Attachment {
+	one := nic("vm1", "net0")
+	one.Kind, one.Mode, one.IPs, one.Learned = vmnetd.Ipvtap, vmnetd.L3, []string{"192.0.2.101", "2001:db8::101"}, []string{"2001:db8::101"}
+	one.GuestSide = []string{"192.0.2.101/32", "2001:db8::101/128"}
+	return one
+}
+
+// endpoint is a device in a network namespace.
+func endpoint() vmnetd.Attachment {
+	one := nic("c1", "net0")
+	one.Kind, one.Mode, one.Uplink, one.Via, one.Name, one.Queues, one.VHost = vmnetd.Veth, vmnetd.Switched, "br0", "netns:/run/netns/c1", "eth0", 0, false
+	one.IPs, one.Routes = []string{"192.0.2.9/24"}, []string{"default via 192.0.2.1", "198.51.100.0/24 via 192.0.2.7"}
+	return one
+}
+
+func someCounters() []vmnetd.Counter {
+	return []vmnetd.Counter{
+		{Rule: "everything else", Packets: 1830211, Bytes: 2650123456}, {Rule: "source MAC", Packets: 3, Bytes: 180, Dropped: true},
+		{Rule: "answers of a DHCP server", Dropped: true},
+	}
+}
+
+func brokenLink() vmnetd.HostLink {
+	return vmnetd.HostLink{Network: "v100", Uplink: "wan", VLAN: 100, Ifname: "vmlc6h2a9k3d", Kind: vmnetd.Ipvlan, Mode: vmnetd.L2, Problem: "wan is not on this host now"}
+}
+
 func TestScreensAreWhatIsWrittenDown(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	live := firstPlan()
@@ -88,6 +115,9 @@ func TestScreensAreWhatIsWrittenDown(t *testing.T) {
 		"convert":        {&fake{converted: conv}, "convert team2bond team0"},
 		"convert-bare":   {&fake{converted: bare}, "convert team2bond team0"},
 		"team-config":    {&fake{answer: `{"runner":{"name":"lacp"}}`}, "team config team0"},
+		"show-l3":        {&fake{nics: []vmnetd.Attachment{routedGuest()}, counters: someCounters()}, "show vm1/net0"},
+		"show-endpoint":  {&fake{nics: []vmnetd.Attachment{endpoint()}}, "show c1/net0"},
+		"host-links":     {&fake{links: []vmnetd.HostLink{lanLink(), brokenLink()}}, "host-link"},
 		"team-item-json": {&fake{answer: "eno1\n"}, "team get team0 runner.active_port --json"},
 	} {
 		got := do(t, s.f, strings.Fields(s.args)...)

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,16 +14,25 @@ import (
 
 func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show VM/NIC | IFNAME | MAC",
+		Use:   "show VM/NIC | IFNAME | MAC | IP",
 		Short: "Show one NIC with everything known about it",
+		Long: `Shows one NIC: what it is, by which rule, where it stands, and what its filter
+has dropped. An IP address shows the NIC that has it.`,
 		Example: `  vmnetd show vm1/net0
-  vmnetd show 52:54:00:12:34:56`,
-		Args:              takes([]string{"VM/NIC, the name of a device or a MAC"}),
+  vmnetd show 52:54:00:12:34:56
+  vmnetd show 192.0.2.101`,
+		Args:              takes([]string{"VM/NIC, the name of a device, a MAC or an IP address"}),
 		ValidArgsFunction: a.completeNIC,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.show(cmd.Context(), args[0])
 		},
 	}
+}
+
+// shownNIC is what `show --json` prints.
+type shownNIC struct {
+	vmnetd.Attachment
+	Filter []vmnetd.Counter `json:"filter"`
 }
 
 func (a *app) show(ctx context.Context, what string) error {
@@ -36,32 +45,17 @@ func (a *app) show(ctx context.Context, what string) error {
 		if err != nil {
 			return err
 		}
-		if a.json {
-			return a.printJSON(listed(one))
+		filter, err := counters(ctx, c, one)
+		switch {
+		case err != nil && a.json:
+			return err
+		case a.json:
+			return a.printJSON(shownNIC{listed(one), filter})
 		}
 		a.printShow(one)
-		return nil
+		a.printFilter(filter)
+		return err // all that is known stands there already
 	})
-}
-
-// pick finds the attachment that is called what.
-func pick(all []vmnetd.Attachment, what string) (vmnetd.Attachment, error) {
-	mac, _ := net.ParseMAC(what)
-	var near []string
-	for _, one := range all {
-		if one.FullName() == what || one.Ifname == what || mac != nil && one.MAC == mac.String() {
-			return one, nil
-		}
-		vm, _, _ := strings.Cut(what, "/")
-		if one.VM == vm {
-			near = append(near, "vmnetd show "+one.FullName())
-		}
-	}
-	err := vmnetd.Errorf(vmnetd.ErrNotFound, "there is no NIC %q", what)
-	if len(near) > 0 {
-		return vmnetd.Attachment{}, err.WithNext(strings.Join(near, ", or "))
-	}
-	return vmnetd.Attachment{}, err.WithNext("vmnetd list")
 }
 
 func (a *app) printShow(one vmnetd.Attachment) {
@@ -79,24 +73,55 @@ func (a *app) printShow(one vmnetd.Attachment) {
 	}
 }
 
-// fields is an attachment as label and value.
+// fields is an attachment as label and value; one without a value is not shown.
 func fields(one vmnetd.Attachment) [][2]string {
-	vhost := "vhost"
-	if !one.VHost {
-		vhost = "no vhost"
-		if one.VHostReason != "" {
-			vhost += ": " + one.VHostReason
-		}
-	}
 	device := one.Ifname
 	if one.Ifindex != 0 {
 		device = fmt.Sprintf("%s (ifindex %d)", one.Ifname, one.Ifindex)
 	}
 	return [][2]string{
-		{"network", one.Network}, {"uplink", onUplink(one)}, {"mode", one.Mode.WithKind()}, {"device", device},
-		{"link", one.Link}, {"mac", one.MAC}, {"ips", strings.Join(one.IPs, ", ")}, {"mtu", number(one.MTU)},
-		{"queues", fmt.Sprintf("%d, %s", one.Queues, vhost)}, {"via", one.Via}, {"rule", one.Rule},
+		{"network", one.Network}, {"uplink", onUplink(one)}, {"mode", one.Device()}, {"device", device},
+		{"netns", strings.Join(holder(one), "")}, {"link", one.Link}, {"mac", one.MAC}, {"ips", ipsOf(one)}, {"mtu", number(one.MTU)},
+		{"queues", queuesOf(one)}, {"routes", strings.Join(one.Routes, ", ")}, {"export", exported(one)}, {"via", one.Via}, {"rule", one.Rule},
 	}
+}
+
+// ipsOf marks addresses that were learned.
+func ipsOf(one vmnetd.Attachment) string {
+	var list []string
+	for _, ip := range one.IPs {
+		if slices.Contains(one.Learned, ip) {
+			ip += " (learned)"
+		}
+		list = append(list, ip)
+	}
+	if len(list) == 0 && one.Mode.Info().NeedsIPs {
+		return "none known yet"
+	}
+	return strings.Join(list, ", ")
+}
+
+// queuesOf is nothing for an endpoint, which has no queues of a guest's.
+func queuesOf(one vmnetd.Attachment) string {
+	vhost := "vhost"
+	if !one.VHost {
+		vhost = "no vhost"
+	}
+	if !one.VHost && one.VHostReason != "" {
+		vhost += ": " + one.VHostReason
+	}
+	if _, netns := vmnetd.NetnsPath(one.Via); netns {
+		return ""
+	}
+	return fmt.Sprintf("%d, %s", one.Queues, vhost)
+}
+
+// exported is what the network's routers must know of a guest that is routed.
+func exported(one vmnetd.Attachment) string {
+	if len(one.GuestSide) == 0 {
+		return ""
+	}
+	return strings.Join(one.GuestSide, ", ") + ": routes that lead here"
 }
 
 func number(n int) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -144,7 +143,7 @@ func (a *app) printNICs(nics []vmnetd.Attachment) {
 		{name: "ON", flex: true}, {name: "QUEUES", right: true}, {name: "STATE"},
 	}}
 	for _, one := range nics {
-		t.add(one.VM, one.ID, one.Network, one.Mode.WithKind(), onUplink(one), strconv.Itoa(one.Queues), stateOf(one))
+		t.add(one.VM, one.ID, one.Network, one.Device(), onUplink(one), number(one.Queues), stateOf(one))
 	}
 	a.writeTable(&t)
 }

@@ -71,13 +71,20 @@ func (t *table) widths() []int {
 	return widths
 }
 
-// shrink takes from the widest flexible column until all fit, or none gives.
-func (t *table) shrink(widths []int, width int) {
+// fits says whether the table fits into width columns with every cell whole.
+func (t *table) fits(width int) bool { return totalOf(t.widths()) <= width }
+
+func totalOf(widths []int) int {
 	total := gap * (len(widths) - 1)
 	for _, w := range widths {
 		total += w
 	}
-	for ; total > width; total-- {
+	return total
+}
+
+// shrink takes from the widest flexible column until all fit, or none gives.
+func (t *table) shrink(widths []int, width int) {
+	for total := totalOf(widths); total > width; total-- {
 		widest := -1
 		for i, c := range t.columns {
 			if c.flex && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {

@@ -52,7 +52,7 @@ must have the NIC's MAC, so name one here and in -device.`,
 			return a.tapHelper(cmd.Context(), req, call)
 		},
 	}
-	addRequestFlags(cmd.Flags(), &req, "network", "queues", "via", "bus", "addr", "handover")
+	addRequestFlags(cmd.Flags(), &req, "network", "queues", "via", "name", "route", "bus", "addr", "handover")
 	fs := cmd.Flags()
 	fs.BoolVar(&call.vnet, "use-vnet", false, "given by QEMU")
 	fs.IntVar(&call.fd, "fd", -1, "given by QEMU: the `SOCKET` that takes the queue")

@@ -31,7 +31,7 @@ it: it goes into the domain's <metadata>.`,
 			return a.domainXML(cmd.Context(), req)
 		},
 	}
-	addRequestFlags(cmd.Flags(), &req, "via", "bus", "addr", "handover")
+	addRequestFlags(cmd.Flags(), &req, "via", "name", "route", "bus", "addr", "handover")
 	a.completeRequestFlags(cmd)
 	return cmd
 }
