@@ -96,18 +96,18 @@ func TestPrintableNeverMovesATerminal(t *testing.T) {
 }
 
 func TestModesAreReadAsPeopleWriteThem(t *testing.T) {
-	for in, want := range map[string]Mode{"bridge": Bridge, "passthrough": Passthru, "passthru": Passthru, "vepa": VEPA, "private": Private} {
+	for in, want := range map[string]Mode{"bridge": Bridge, "passthrough": Passthru, "passthru": Passthru, "vepa": VEPA, "private": Private, "l2": L2, "l3": L3, "switched": Switched} {
 		if got, err := ParseMode(in); got != want || err != nil {
 			t.Errorf("ParseMode(%q) = %q, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"l2", "l3", "switched", "auto", "", "Bridge"} {
+	for _, in := range []string{"l3s", "auto", "", "Bridge"} {
 		if _, err := ParseMode(in); !errors.Is(err, ErrInvalid) {
 			t.Errorf("ParseMode(%q) = %v", in, err)
 		}
 	}
-	if _, err := ParseMode("l2"); !strings.Contains(err.Error(), "not in this version") {
-		t.Errorf("ParseMode(l2) = %v", err)
+	if _, err := ParseMode("l3s"); !strings.Contains(err.Error(), "this host's own stack") {
+		t.Errorf("ParseMode(l3s) = %v", err)
 	}
 	if got := Bridge.WithKind(); got != "macvtap bridge" {
 		t.Errorf("WithKind = %q", got)
