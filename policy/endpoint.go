@@ -67,10 +67,6 @@ func (c *choice) onLink(gateway netip.Addr) bool {
 }
 
 func parseRoute(text string) (Route, error) {
-	bad := func(why string) (Route, error) {
-		return Route{}, vmnetd.Errorf(vmnetd.ErrInvalid, "route %q %s", text, why).
-			WithNext("write it as 198.51.100.0/24, 198.51.100.0/24 via 192.0.2.1 or default via 192.0.2.1")
-	}
 	words := strings.Fields(text)
 	var r Route
 	switch {
@@ -81,22 +77,33 @@ func parseRoute(text string) (Route, error) {
 		}
 		r.Via = via
 	case len(words) != 1 || words[0] == defaultRoute:
-		return bad("is not of the form PREFIX, PREFIX via ADDRESS or default via ADDRESS")
+		return badRoute(text, "is not of the form PREFIX, PREFIX via ADDRESS or default via ADDRESS")
 	}
-	to, err := netip.ParsePrefix(words[0])
-	switch {
-	case words[0] == defaultRoute:
+	if words[0] == defaultRoute {
 		r.To = netip.PrefixFrom(zeroLike(r.Via), 0)
 		return r, nil
+	}
+	return r.to(text, words[0])
+}
+
+// to is the route to a prefix.
+func (r Route) to(text, prefix string) (Route, error) {
+	to, err := netip.ParsePrefix(prefix)
+	switch {
 	case err != nil:
-		return bad("is not to a prefix")
+		return badRoute(text, "is not to a prefix")
 	case to.Masked() != to || to.Addr().IsMulticast() || to.Addr().Is4In6():
-		return bad("is to a prefix with bits beyond its length, or of groups")
+		return badRoute(text, "is to a prefix with bits beyond its length, or of groups")
 	case r.Via.IsValid() && r.Via.Is4() != to.Addr().Is4():
-		return bad("mixes IPv4 and IPv6")
+		return badRoute(text, "mixes IPv4 and IPv6")
 	}
 	r.To = to
 	return r, nil
+}
+
+func badRoute(text, why string) (Route, error) {
+	return Route{}, vmnetd.Errorf(vmnetd.ErrInvalid, "route %q %s", text, why).
+		WithNext("write it as 198.51.100.0/24, 198.51.100.0/24 via 192.0.2.1 or default via 192.0.2.1")
 }
 
 // zeroLike is the unspecified address of an address' family.

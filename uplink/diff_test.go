@@ -227,6 +227,10 @@ func TestDeclaredUplinksBecomeTheFewestStepsInAnOrderThatTheKernelTakes(t *testi
 				remove bond0
 				set e1 up`,
 		},
+		"what is said of the switch is nothing to apply": {
+			is:    world(nic("e1", 1)),
+			specs: []Spec{{Name: "e1", Kind: vmnetd.UplinkNIC, MaxMACs: 1, NoHairpin: true}},
+		},
 		"what others made is never removed": {
 			is: world(port(nic("e1", 1), "bond0"), bond("bond0", "active-backup"), vlan("bond0", 5)),
 		},
