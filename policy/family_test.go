@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -106,6 +107,31 @@ func TestNobodyWhoComesLaterBreaksWhoIsThere(t *testing.T) {
 	if most < 2 {
 		t.Error("no two NICs were ever granted")
 	}
+}
+
+// Neither shared MACs nor addresses make denied depend on what the host looks like.
+func TestDeniedDependsOnTheConfigurationAloneInEveryMode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := crowdSets().Draw(t, "set")
+		for i := range s.Networks {
+			s.Networks[i].Grant.MACs = rapid.SampledFrom([][]string{nil, {}, {"52:54:00:*"}}).Draw(t, "macs")
+			s.Networks[i].Grant.IPs.Within = rapid.SampledFrom([][]netip.Prefix{nil, {netip.MustParsePrefix("192.0.2.0/31")}}).Draw(t, "within")
+		}
+		req := vmnetd.Request{
+			VM: "vm1", Network: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "network"),
+			Mode: rapid.SampledFrom([]vmnetd.Mode{"", "", vmnetd.L2, vmnetd.L3, vmnetd.Bridge, vmnetd.Switched}).Draw(t, "mode"),
+			MAC:  rapid.SampledFrom([]string{"", "", "3c:ec:ef:00:00:01", "52:54:00:00:00:01", "02:00:00:00:00:01"}).Draw(t, "mac"),
+			IPs:  rapid.SampledFrom([][]string{nil, {"192.0.2.1"}, {"192.0.2.9"}}).Draw(t, "ips"),
+		}
+		var denied []bool
+		for _, f := range []Facts{crowds().Draw(t, "one host").f, crowds().Draw(t, "another").f, {Unknown: true, MACSeed: seed}} {
+			_, err := s.Decide(req, f)
+			denied = append(denied, errors.Is(err, vmnetd.ErrDenied))
+		}
+		if denied[0] != denied[1] || denied[0] != denied[2] {
+			t.Fatalf("denied: %v", denied)
+		}
+	})
 }
 
 // standing is the MACs that the switch saw before.
