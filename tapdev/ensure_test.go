@@ -230,19 +230,22 @@ func TestKilledMakerLeavesWhatTheNextOneCompletes(t *testing.T) {
 		return
 	}
 	for _, p := range []failpoint.Point{failpoint.TapCreated, failpoint.TapMarked} {
-		for _, mode := range []vmnetd.Mode{vmnetd.Bridge, vmnetd.Passthru} {
+		for mode, lower := range map[vmnetd.Mode]string{vmnetd.Bridge: "u0", vmnetd.Passthru: "u0", vmnetd.Switched: "br0"} {
 			l := newLab(t, nil)
+			l.ns.Create(t, rtnl.NewLink{Name: "br0", Kind: "bridge"})
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledMakerLeavesWhatTheNextOneCompletes$")
-			cmd.Env = append(os.Environ(), "TAPDEV_TEST_NETNS="+l.ns.Path(), "TAPDEV_TEST_MODE="+string(mode), failpoint.Env+"="+string(p)+"=kill")
+			cmd.Env = append(os.Environ(), "TAPDEV_TEST_NETNS="+l.ns.Path(), "TAPDEV_TEST_MODE="+string(mode), "TAPDEV_TEST_LOWER="+lower, failpoint.Env+"="+string(p)+"=kill")
 			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(err.Error(), "killed") {
 				t.Fatalf("the maker ended with %v: %s", err, out)
 			}
-			if len(l.devices(t)) != 1 {
-				t.Fatalf("%s: the killed maker left %v", p, l.devices(t))
+			if len(ports(t, l.ns)) != 1 {
+				t.Fatalf("%s: the killed maker left %v", p, ports(t, l.ns))
 			}
-			dev := l.ensure(t, l.spec(1, mode))
-			if err := l.Remove(t.Context(), dev); err != nil || len(l.devices(t)) > 0 {
-				t.Errorf("%s: %v, left %v", p, err, l.devices(t))
+			s := l.spec(1, mode)
+			s.Lower = l.ns.Link(t, lower).Index
+			dev := l.ensure(t, s)
+			if err := l.Remove(t.Context(), dev); err != nil || len(ports(t, l.ns)) > 0 {
+				t.Errorf("%s: %v, left %v", p, err, ports(t, l.ns))
 			}
 		}
 	}
@@ -260,7 +263,7 @@ func makeAndDie(t *testing.T, path string) {
 			return err
 		}
 		defer conn.Close()
-		u0, err := conn.LinkByName(context.Background(), "u0")
+		u0, err := conn.LinkByName(context.Background(), os.Getenv("TAPDEV_TEST_LOWER"))
 		if err != nil {
 			return err
 		}

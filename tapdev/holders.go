@@ -76,22 +76,29 @@ func holdsDevice(pid int, rdev uint64, mine func(pid, fd int) bool) (holds, sear
 		if !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
 			continue
 		}
-		// Not stat(2): that waits for the server of a network file system, for
-		// ever when it is away.
-		var st unix.Statx_t
-		err = unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+		number, err := deviceNumber(path)
 		if err != nil {
 			searched = searched && ended(err)
 			continue
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFCHR || unix.Mkdev(st.Rdev_major, st.Rdev_minor) != rdev {
-			continue
-		}
-		if fd, err := strconv.Atoi(e.Name()); mine == nil || err == nil && mine(pid, fd) {
+		fd, _ := strconv.Atoi(e.Name())
+		if number == rdev && (mine == nil || mine(pid, fd)) {
 			return true, true
 		}
 	}
 	return false, searched
+}
+
+// deviceNumber is that of a character device, 0 of what is none. It is not by
+// stat(2), which waits for the server of a network file system, for ever when it is
+// away.
+func deviceNumber(path string) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return 0, err
+	}
+	return unix.Mkdev(st.Rdev_major, st.Rdev_minor), nil
 }
 
 // neverHolds says that a process which could not be searched need not be: a

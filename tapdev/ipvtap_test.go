@@ -38,7 +38,7 @@ func TestVMIpvtapAndIpvlanAreMadeAsAskedAndReadBack(t *testing.T) {
 			s.Queues, s.MTU = 4, 1400
 			dev, end := l.ensure(t, s), l.ensure(t, e)
 			link := l.ns.Link(t, s.Ifname)
-			link.Data, link.Carrier, link.Running = nil, false, false
+			link.Data, link.PermMAC = nil, nil
 			want := rtnl.Link{
 				Index: dev.Ifindex, Name: s.Ifname, Kind: "ipvtap", Lower: l.u0.Index, LowerHere: true, MAC: l.u0.MAC, MTU: 1400,
 				AllMulti: true, Inet6: true, AddrGenNone: true, Alias: "vmnetd:vm1/net0", Group: Group, Queues: 4, Mode: string(mode), Flag: s.flag(),
@@ -214,7 +214,8 @@ func TestVMQueuesOfAnIpvtapCarryWhatIsForItsAddress(t *testing.T) {
 }
 
 // TestVMMovedDeviceIsOursInItsNamespaceUnderAnyName: its lower device is in another
-// namespace now, and its name is its namespace's to choose.
+// namespace now, which Linux 6.1 does not say of an ipvlan (it has no get_link_net),
+// and its name is its namespace's to choose.
 func TestVMMovedDeviceIsOursInItsNamespaceUnderAnyName(t *testing.T) {
 	testkit.Require(t, "vm")
 	l, room := newLab(t, nil), testkit.NewNetns(t)
@@ -225,9 +226,6 @@ func TestVMMovedDeviceIsOursInItsNamespaceUnderAnyName(t *testing.T) {
 	moved, err := there.Find(t.Context(), dev.Ifname)
 	if err != nil || moved.Lower != l.u0.Index || moved.Rdev == 0 || moved.Kind != vmnetd.Ipvtap || moved.Mode != vmnetd.L2 || moved.Flag != "bridge" {
 		t.Fatalf("%+v, %v", moved, err)
-	}
-	if now := room.Link(t, dev.Ifname); now.LowerHere {
-		t.Errorf("%+v", now)
 	}
 	room.Set(t, dev.Ifname, rtnl.Name("eth0"))
 	moved.Ifname = "eth0"

@@ -2,6 +2,7 @@ package tapdev
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -197,10 +198,8 @@ func otherQueues(s Spec, l rtnl.Link) error {
 	return nil
 }
 
-// flag is the flag of an ipvlan's lower device.
-func (s Spec) flag() string {
-	if s.Flag == "" {
-		return "bridge"
-	}
-	return s.Flag
-}
+// flags are those of an ipvlan's lower device, by the names of ip-link(8); the first
+// is that of one which was told none.
+var flags = []string{"bridge", "private", "vepa"}
+
+func (s Spec) flag() string { return cmp.Or(s.Flag, flags[0]) }

@@ -64,25 +64,15 @@ type Device struct {
 func (s Spec) hasNode() bool { return s.ByName && s.must().class() != "" }
 
 func (s Spec) check() error {
-	invalid := func(format string, args ...any) error {
-		return vmnetd.Errorf(vmnetd.ErrInvalid, format, args...)
-	}
 	k, ok := s.kind()
 	switch {
 	case !ok && s.Kind == "":
-		return invalid("there is no mode %q", s.Mode)
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "there is no mode %q", s.Mode)
 	case !ok:
-		return invalid("mode %q is no mode of a %s", s.Mode, s.Kind)
-	case k.queues == nil && s.Queues != 0:
-		return invalid("%d queues asked for; a %s has none", s.Queues, k.name)
-	case k.queues != nil && (s.Queues < 1 || s.Queues > MaxQueues):
-		return invalid("%d queues asked for; a %s has 1 to %d", s.Queues, k.name, MaxQueues)
-	case s.MTU < 0:
-		return invalid("MTU %d is below 0", s.MTU)
-	case k.sharesMAC && !slices.Contains([]string{"bridge", "private", "vepa"}, s.flag()):
-		return invalid("flag %q is none of bridge, private, vepa", s.Flag)
-	case k.far && s.Peer == nil:
-		return invalid("a %s needs a namespace for its far end", k.name)
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "mode %q is no mode of a %s", s.Mode, s.Kind)
+	}
+	if err := s.checkFor(k); err != nil {
+		return err
 	}
 	if err := s.Port.check(); err != nil {
 		return err
@@ -97,6 +87,26 @@ func (s Spec) check() error {
 		return err
 	}
 	return checkIfname(s.Ifname)
+}
+
+// checkFor looks at what only a kind can judge.
+func (s Spec) checkFor(k kind) error {
+	invalid := func(format string, args ...any) error {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, format, args...)
+	}
+	switch {
+	case k.queues == nil && s.Queues != 0:
+		return invalid("%d queues asked for; a %s has none", s.Queues, k.name)
+	case k.queues != nil && (s.Queues < 1 || s.Queues > MaxQueues):
+		return invalid("%d queues asked for; a %s has 1 to %d", s.Queues, k.name, MaxQueues)
+	case s.MTU < 0:
+		return invalid("MTU %d is below 0", s.MTU)
+	case k.sharesMAC && !slices.Contains(flags, s.flag()):
+		return invalid("flag %q is none of %s", s.Flag, strings.Join(flags, ", "))
+	case k.far && s.Peer == nil:
+		return invalid("a %s needs a namespace for its far end", k.name)
+	}
+	return nil
 }
 
 // checkIfname takes names with our prefix that nothing interprets: the kernel

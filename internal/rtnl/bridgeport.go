@@ -101,8 +101,10 @@ const (
 // vlanMsg is struct br_vlan_msg.
 type vlanMsg struct{ index int }
 
+// Len is the struct's size in bytes.
 func (vlanMsg) Len() int { return vlanMsgSize }
 
+// Serialize is the struct as the kernel has it.
 func (m vlanMsg) Serialize() []byte {
 	b := make([]byte, vlanMsgSize)
 	b[0] = unix.AF_BRIDGE

@@ -103,23 +103,28 @@ func (l *Link) takeInfo(v []byte) {
 			l.PortData = bytes.Clone(v)
 		}
 	})
-	switch l.Kind {
-	case "macvlan", "macvtap":
-		each(data, func(attr int, v []byte) {
-			if attr == nl.IFLA_MACVLAN_MODE {
-				l.Mode = macvlanModes[number(v)]
-			}
-		})
-	case "ipvlan", "ipvtap":
-		each(data, l.takeIpvlan)
-	case "vlan":
-		each(data, l.takeVLAN)
-	case "bond":
-		each(data, func(attr int, v []byte) {
-			if attr == nl.IFLA_BOND_MODE && len(v) > 0 && int(v[0]) < len(bondModes) {
-				l.BondMode = bondModes[v[0]]
-			}
-		})
+	if take := kindAttributes[l.Kind]; take != nil {
+		each(data, func(attr int, v []byte) { take(l, attr, v) })
+	}
+}
+
+// kindAttributes says where the attributes of a kind go that a Link has fields for.
+var kindAttributes = map[string]func(l *Link, attr int, v []byte){
+	"macvlan": (*Link).takeMacvlan, "macvtap": (*Link).takeMacvlan,
+	"ipvlan": (*Link).takeIpvlan, "ipvtap": (*Link).takeIpvlan,
+	"vlan": (*Link).takeVLAN,
+	"bond": (*Link).takeBond,
+}
+
+func (l *Link) takeMacvlan(attr int, v []byte) {
+	if attr == nl.IFLA_MACVLAN_MODE {
+		l.Mode = macvlanModes[number(v)]
+	}
+}
+
+func (l *Link) takeBond(attr int, v []byte) {
+	if attr == nl.IFLA_BOND_MODE && len(v) > 0 && int(v[0]) < len(bondModes) {
+		l.BondMode = bondModes[v[0]]
 	}
 }
 
