@@ -1,12 +1,11 @@
 package tapdev
 
 import (
-	"context"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
-	"github.com/vmnetd/vmnetd/internal/netns"
 )
 
 // Port is how a device stands on a bridge (net/bridge, bridge(8) link).
@@ -31,7 +30,7 @@ type Settings struct {
 	// namespace's stack uses the device, and what it configures itself stays.
 	Guest bool `json:"guest,omitempty"`
 
-	// VM, ID and Ifname find the device where it has no mark yet, and give it one:
+	// VM and ID say whose the device is. VM, ID and Ifname find the device where it has no mark yet, and give it one:
 	// the far end of a veth is made without.
 	VM     string `json:"vm"`
 	ID     string `json:"id"`
@@ -44,23 +43,51 @@ type Route struct {
 	Via netip.Addr   `json:"via,omitzero"` // invalid: on the link
 }
 
-// FindNIC is the device of an attachment in this namespace, whatever its name: by
-// its mark, or by the name that it was made with where it is not marked yet.
-// vmnetd.ErrNotFound when there is none.
-func (h *Host) FindNIC(ctx context.Context, vm, id string) (Device, error) {
-	return Device{}, errNotBuilt
+func (s Settings) check() error {
+	if err := vmnetd.CheckVMName(s.VM); err != nil {
+		return err
+	}
+	if err := vmnetd.CheckID(s.ID); err != nil {
+		return err
+	}
+	if s.Guest && (s.Name != "" || len(s.Routes) > 0) {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "%s is a guest's: it has neither a name of its own nor routes", vmnetd.FullName(s.VM, s.ID))
+	}
+	for _, p := range s.IPs {
+		if !p.IsValid() || p.Addr().Zone() != "" || p.Addr().Is4In6() {
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "%s is no address with a prefix length, such as 192.0.2.10/24", p)
+		}
+	}
+	for _, r := range s.Routes {
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	return checkName(s.Name)
 }
 
-// Move puts a device into another namespace. It keeps name and mark; index and
-// node change, queues that are open go on working (net/core/dev.c,
-// dev_change_net_namespace), and it is down afterwards. vmnetd.ErrBusy: the name
-// is taken there.
-func (h *Host) Move(ctx context.Context, dev Device, to *netns.NS) error { return errNotBuilt }
-
-// Settle gives a device of this namespace its name, MAC, addresses and routes, and
-// reads them back. It is idempotent.
-func (h *Host) Settle(ctx context.Context, dev Device, s Settings) (Device, error) {
-	return Device{}, errNotBuilt
+func (r Route) check() error {
+	switch {
+	case !r.To.IsValid():
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "a route without a prefix")
+	case r.To != r.To.Masked():
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "route %s: the prefix has bits beyond its length", r.To).WithNext("write " + r.To.Masked().String())
+	case r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4():
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "route %s via %s: IPv4 and IPv6 are mixed", r.To, r.Via)
+	}
+	return nil
 }
 
-var errNotBuilt = vmnetd.Errorf(vmnetd.ErrUnsupported, "tapdev: not built yet")
+// checkName takes names that the kernel takes (net/core/dev.c, dev_valid_name) and
+// that mean one device: "%d" is expanded, and conf/all and conf/default are not a
+// device's settings. "" is fine.
+func checkName(name string) error {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%", r) }
+	switch {
+	case len(name) > vmnetd.MaxIfname:
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "device name %q is longer than %d characters", name, vmnetd.MaxIfname)
+	case name == "." || name == ".." || name == "all" || name == "default" || strings.HasPrefix(name, "-") || strings.ContainsFunc(name, odd):
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no name for a device", name).WithNext("use a name such as eth0")
+	}
+	return nil
+}

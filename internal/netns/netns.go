@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -26,16 +27,36 @@ type identity struct{ dev, ino uint64 }
 func Current() (*NS, error) { return Open(threadPath) }
 
 // Open is the namespace that a file stands for: /proc/PID/ns/net, a bind mount
-// of it, or /proc/PID/fd/N.
+// of it, or /proc/PID/fd/N. A file that is none is looked at and not opened, which
+// a device or a pipe would notice. os.ErrNotExist (errors.Is): there is no file.
 func Open(path string) (*NS, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	at, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the network namespace %s: %w", path, err)
 	}
+	defer unix.Close(at)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(at, &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
+		return nil, fmt.Errorf("%s is not a network namespace", path)
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/thread-self/fd/%d", at), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the network namespace %s: %w", path, err)
+	}
+	ns, err := FromFD(fd)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a network namespace", path)
+	}
+	return ns, nil
+}
+
+// FromFD is the namespace of an open descriptor, which it takes over, also when it
+// fails.
+func FromFD(fd int) (*NS, error) {
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("%s is not a network namespace", path)
+		return nil, errors.New("the descriptor is not that of a network namespace")
 	}
 	id, err := identify(fd)
 	if err != nil {
@@ -74,6 +95,10 @@ func (n *NS) Fd() int { return n.fd }
 
 // Path names the namespace for other programs on this host, until Close.
 func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd) }
+
+// ID tells the namespace from every other one that is there at that time: device
+// and inode of its file in nsfs, as lsns(8) shows the latter.
+func (n *NS) ID() string { return fmt.Sprintf("%d:%d", n.id.dev, n.id.ino) }
 
 // Same says whether both are one namespace.
 func (n *NS) Same(o *NS) bool { return n.id == o.id }

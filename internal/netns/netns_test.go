@@ -3,9 +3,12 @@ package netns_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/testkit"
@@ -128,10 +131,37 @@ func TestPathOpensTheSameNamespace(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
-	for _, path := range []string{"/proc/self/ns/mnt", "/dev/null", os.TempDir(), "/nowhere"} {
+	fifo := filepath.Join(t.TempDir(), "fifo") // opening one waits for a writer
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/proc/self/ns/mnt", "/dev/null", os.TempDir(), fifo, "/nowhere"} {
 		if ns, err := netns.Open(path); err == nil {
 			_ = ns.Close()
 			t.Errorf("%s was taken", path)
 		}
+	}
+}
+
+func TestADescriptorStandsForItsNamespaceAndIsTakenOver(t *testing.T) {
+	ns := make1(t)
+	fd, err := unix.FcntlInt(uintptr(ns.Fd()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := netns.FromFD(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if !again.Same(ns) || again.ID() != ns.ID() || ns.ID() == current(t).ID() {
+		t.Errorf("%s is not %s, or the one that we are in", again.ID(), ns.ID())
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netns.FromFD(null); err == nil {
+		t.Error("/dev/null was taken")
 	}
 }
