@@ -195,7 +195,9 @@ func TestAnEndpointGetsNameMACAddressesAndRoutesAndIsMarked(t *testing.T) {
 	a := newAway(t, l)
 	dev := a.moved(t, l)
 	a.ns.Set(t, dev.Ifname, rtnl.Alias("")) // as a veth's far end is made
-	if err := a.ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/"+dev.Ifname+"/disable_ipv6", []byte("1"), 0) }); err != nil {
+	if err := a.ns.Do(func() error {
+		return os.WriteFile("/proc/sys/net/ipv6/conf/"+dev.Ifname+"/disable_ipv6", []byte("1"), 0)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	s := Settings{Name: "eth0", MAC: mac(7), IPs: prefixes("192.0.2.10/24", "2001:db8::10/64"), Routes: []Route{

@@ -95,6 +95,7 @@ func (a *app) root() *cobra.Command {
 	)
 	root.AddCommand(a.xmlCommand(), a.importCommand(), a.hookCommand(), a.hostLinkCommand(), a.metricsCommand())
 	root.AddCommand(a.uplinkCommand(), a.teamCommand(), a.bondCommand(), a.convertCommand())
+	root.AddCommand(a.roomCommand())
 	root.AddCommand(laterCommands()...)
 	return root
 }

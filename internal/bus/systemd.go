@@ -32,21 +32,28 @@ const unitGone = 2 * time.Second
 // on in whatever target the host is brought to. It is killed when it is stopped,
 // not asked to end: what it works on stays as it is. At a shutdown that is after
 // everything that needs the network, guests among it, has ended.
-func (Systemd) StartService(ctx context.Context, name, description string, argv []string) error {
-	conn, err := dbus.NewWithContext(ctx) // where there is no bus, by systemd's own socket
-	if err != nil {
-		return vmnetd.Errorf(vmnetd.ErrUnreachable, "systemd is not reachable: %w", err).WithNext("systemctl status dbus")
-	}
-	defer conn.Close()
-	properties := []dbus.Property{
+func (s Systemd) StartService(ctx context.Context, name, description string, argv []string) error {
+	return s.start(ctx, name, append(lasting(description), dbus.PropType("exec"), dbus.PropExecStart(argv, true)))
+}
+
+// lasting is what services of ours have in common, whose work goes on without us.
+func lasting(description string) []dbus.Property {
+	return []dbus.Property{
 		dbus.PropDescription(description),
-		dbus.PropType("exec"),
-		dbus.PropExecStart(argv, true),
 		{Name: "KillSignal", Value: godbus.MakeVariant(int32(unix.SIGKILL))},
 		dbus.PropBefore("network.target"),
 		{Name: "IgnoreOnIsolate", Value: godbus.MakeVariant(true)},
 		{Name: "CollectMode", Value: godbus.MakeVariant("inactive-or-failed")},
 	}
+}
+
+// start starts a transient service and waits until systemd says that it has started.
+func (Systemd) start(ctx context.Context, name string, properties []dbus.Property) error {
+	conn, err := dbus.NewWithContext(ctx) // where there is no bus, by systemd's own socket
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrUnreachable, "systemd is not reachable: %w", err).WithNext("systemctl status dbus")
+	}
+	defer conn.Close()
 	result := make(chan string, 1)
 	for deadline := time.Now().Add(unitGone); ; {
 		_, err = conn.StartTransientUnitContext(ctx, name, "fail", properties, result)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,14 @@ const threadPath = "/proc/thread-self/ns/net"
 // NS is a network namespace held by a file descriptor: it stays as long as
 // that is open, with or without a process in it.
 type NS struct {
-	fd int
+	fd atomic.Int32 // -1 once it is closed
 	id identity
+}
+
+func hold(fd int, id identity) *NS {
+	n := &NS{id: id}
+	n.fd.Store(int32(fd))
+	return n
 }
 
 // identity tells namespaces apart: device and inode of their file in nsfs.
@@ -63,7 +70,7 @@ func FromFD(fd int) (*NS, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &NS{fd: fd, id: id}, nil
+	return hold(fd, id), nil
 }
 
 // New makes an empty namespace: its lo is down and nothing else is in it.
@@ -82,19 +89,17 @@ func New() (*NS, error) {
 
 // Close lets go of the namespace.
 func (n *NS) Close() error {
-	if n.fd < 0 {
-		return nil
+	if fd := n.fd.Swap(-1); fd >= 0 {
+		return unix.Close(int(fd))
 	}
-	fd := n.fd
-	n.fd = -1
-	return unix.Close(fd)
+	return nil
 }
 
-// Fd is the descriptor, valid until Close.
-func (n *NS) Fd() int { return n.fd }
+// Fd is the descriptor, valid until Close; -1 afterwards.
+func (n *NS) Fd() int { return int(n.fd.Load()) }
 
 // Path names the namespace for other programs on this host, until Close.
-func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd) }
+func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd()) }
 
 // ID tells the namespace from every other one that is there at that time: device
 // and inode of its file in nsfs, as lsns(8) shows the latter.
@@ -113,7 +118,7 @@ func (n *NS) Do(f func() error) error {
 	if here, err := identifyPath(threadPath); err == nil && here == n.id {
 		return f()
 	}
-	return away(func() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }, f)
+	return away(func() error { return unix.Setns(n.Fd(), unix.CLONE_NEWNET) }, f)
 }
 
 // away calls leave and f on a thread of their own and brings the thread back.
@@ -152,7 +157,7 @@ func thereAndBack(leave, f func() error) error {
 		return err
 	}
 	defer func() {
-		if unix.Setns(home.fd, unix.CLONE_NEWNET) == nil {
+		if unix.Setns(home.Fd(), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
 		_ = home.Close()

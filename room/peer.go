@@ -1,0 +1,32 @@
+package room
+
+import (
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// trusted says that at the other end is root, or who we are ourselves, by what the
+// kernel says of it (unix(7), SO_PEERCRED).
+func trusted(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	if e := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); e != nil {
+		return e
+	}
+	if err != nil {
+		return err
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return vmnetd.Errorf(vmnetd.ErrDenied, "user %d has no business in a namespace of vmnetd's", cred.Uid)
+	}
+	return nil
+}
