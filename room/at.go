@@ -32,7 +32,7 @@ func (r *Rooms) At(ctx context.Context, path string) (Place, error) {
 	if err != nil {
 		return nil, err
 	}
-	why := ""
+	var why string
 	switch {
 	case l.said.Protocol != protocol:
 		why = "vmnetd was replaced by another version since it was started"

@@ -84,7 +84,7 @@ func TestAContainersDeviceIsSettledAndItsNamespaceIsNotKept(t *testing.T) {
 	if found, err := again.FindNIC(t.Context(), "c", "net0"); err != nil || found.Ifname != "eth0" {
 		t.Errorf("%+v, %v", found, err)
 	}
-	pid := peerPID(again.(*remote).link)
+	pid := peerPID(linkOf(t, again))
 	_ = again.Close()
 	if err := again.Close(); err != nil {
 		t.Error(err)
@@ -111,8 +111,8 @@ func TestADaemonThatIsKilledLeavesNobodyInAContainer(t *testing.T) {
 	l := newLab(t)
 	path := l.container(t)
 	p := l.at(t, path)
-	pid := peerPID(p.(*remote).link)
-	_ = p.(*remote).link.conn.Close() // as its end does
+	pid := peerPID(linkOf(t, p))
+	_ = linkOf(t, p).conn.Close() // as its end does
 	eventually(t, "its process ends", func() bool { _, err := proc.StartTime(pid); return errors.Is(err, os.ErrNotExist) })
 	_ = unix.Unmount(path, 0)
 	eventually(t, "the namespace goes", func() bool { return l.gone(t, "c0") })

@@ -12,11 +12,11 @@ import (
 // socket is where the process that holds vmnetd's own namespace answers.
 func (r *Rooms) socket() string { return filepath.Join(r.o.RunDir, "room.sock") }
 
-// Own is vmnetd's own namespace: the one that is there, or, with make, a new one;
+// Own is vmnetd's own namespace: the one that is there, or, with mayMake, a new one;
 // vmnetd.ErrNotFound when there is none. The Place stays the Rooms'. When its process
 // was killed, the namespace and all devices in it have gone: the next Own is another
 // one.
-func (r *Rooms) Own(ctx context.Context, make bool) (Place, error) {
+func (r *Rooms) Own(ctx context.Context, mayMake bool) (Place, error) {
 	select {
 	case <-r.turn:
 	case <-ctx.Done():
@@ -27,7 +27,7 @@ func (r *Rooms) Own(ctx context.Context, make bool) (Place, error) {
 		return own, nil
 	}
 	l, err := r.connect(ctx)
-	if make && errors.Is(err, vmnetd.ErrNotFound) {
+	if mayMake && errors.Is(err, vmnetd.ErrNotFound) {
 		l, err = r.make(ctx)
 	}
 	if errors.Is(err, vmnetd.ErrNotFound) {

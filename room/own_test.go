@@ -31,9 +31,9 @@ func TestOurNamespaceIsMadeOnceAndFoundAgainWithItsDevices(t *testing.T) {
 		t.Fatal("it is the host's own")
 	}
 	dev := l.guest(t, p)
-	_ = l.Rooms.Close()
-	for _, make := range []bool{false, true} {
-		again, err := l.again(t).Own(t.Context(), make)
+	_ = l.Close()
+	for _, mayMake := range []bool{false, true} {
+		again, err := l.again(t).Own(t.Context(), mayMake)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +362,7 @@ func TestWhatIsNoRequestEndsNothing(t *testing.T) {
 		_ = c.Close()
 	}
 	for verb, args := range map[string]any{"format": nil, "settle": map[string]any{"later": 1}, "remove": 7, "findnic": nil} {
-		_, err := p.(*remote).link.call(t.Context(), verb, args, nil)
+		_, err := linkOf(t, p).call(t.Context(), verb, args, nil)
 		if verb != "findnic" { // null is no NIC of that name
 			says(t, err, vmnetd.ErrUnsupported)
 		} else if err == nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
@@ -50,6 +51,7 @@ func asRoom(args []string) error {
 	if err := fs.Parse(args); err != nil || *try {
 		return err
 	}
+	o.Ready = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) }
 	return Serve(context.Background(), o)
 }
 
@@ -242,4 +244,13 @@ func openNetns(t *testing.T, path string) *netns.NS {
 	}
 	t.Cleanup(func() { _ = ns.Close() })
 	return ns
+}
+
+func linkOf(t *testing.T, p Place) *link {
+	t.Helper()
+	r, ok := p.(*remote)
+	if !ok {
+		t.Fatalf("%T has no process", p)
+	}
+	return r.link
 }

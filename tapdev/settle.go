@@ -43,7 +43,7 @@ func (h *Host) Settle(ctx context.Context, dev Device, s Settings) (Device, erro
 
 // settling is the steps after the device has its mark and its name, in order.
 func (h *Host) settling(link rtnl.Link, s Settings) []func(context.Context) error {
-	stack := func(ctx context.Context) error { return h.enableIPv6(link, s) }
+	stack := func(context.Context) error { return h.enableIPv6(link, s) }
 	if s.Guest {
 		stack = func(ctx context.Context) error { return h.quieten(ctx, link) }
 	}
