@@ -30,6 +30,12 @@
 // (--handover fd, PriceOfFD says what that costs). Each step is a call of its own,
 // so libvirtd may be killed and started again between any two.
 //
+// # Network namespaces
+//
+// One that is named (netns:PATH) stands in the place of a VM. It is never held:
+// it gets a number in the daemon's namespace, by which the kernel tells its end
+// (RTM_DELNSID), and its path's folder is watched.
+//
 // # Files
 //
 // transport.go is the connection (it implements go-qemu's qmp.Monitor), node.go
@@ -38,5 +44,5 @@
 // are the handover, fdwire.go and lvfd.go carry it through libvirtd, ear.go and
 // ears.go listen to events sockets, filter.go asks what a guest wants to receive,
 // watch.go and inotify.go see VMs come and go, qemuargs.go reads a QEMU command
-// line.
+// line; netns*.go are network namespaces.
 package hypervisor

@@ -15,13 +15,15 @@ import (
 )
 
 // Ways is every way to a VM: through libvirtd, or through its own QMP socket. A VM
-// that runs under libvirt is reached that way, unless another one is named.
+// that runs under libvirt is reached that way, unless another one is named. A
+// network namespace in the place of a VM is found only where it is named.
 type Ways struct {
 	QMP     *QMP
 	Libvirt *Libvirt
+	Netns   *Netns
 }
 
-// way is what both have.
+// way is what all have.
 type way interface {
 	Find(ctx context.Context, name, via string) (VM, error)
 	Ask(ctx context.Context, name, via string) (VM, error)
@@ -36,7 +38,10 @@ type way interface {
 }
 
 func (w Ways) to(vm VM) way {
-	if vm.Via == viaLibvirt {
+	switch {
+	case vm.Netns != "":
+		return w.Netns
+	case vm.Via == viaLibvirt:
 		return w.Libvirt
 	}
 	return w.QMP
@@ -48,23 +53,29 @@ func (w Ways) Configure(c Config) error {
 	if _, err := libvirtSockets(c.Libvirt); err != nil {
 		return err
 	}
+	if err := checkNetns(c); err != nil {
+		return err
+	}
 	if err := w.QMP.Configure(c); err != nil {
 		return err
 	}
-	return w.Libvirt.Configure(c.Libvirt)
+	return errors.Join(w.Netns.Configure(c), w.Libvirt.Configure(c.Libvirt))
 }
 
 // Allowed implements agent.Hypervisor: libvirt chooses no socket, and is
 // everybody's.
 func (w Ways) Allowed(uid uint32, via string) error {
-	if via == viaLibvirt {
+	switch {
+	case via == viaLibvirt:
 		return nil
+	case strings.HasPrefix(via, viaNetns):
+		return w.Netns.Allowed(uid, via)
 	}
 	return w.QMP.Allowed(uid, via)
 }
 
-// Find looks a running VM up, by "libvirt", "qmp", "qmp:SOCKET", or by whichever
-// way it is found.
+// Find looks a running VM up, by "libvirt", "qmp", "qmp:SOCKET", "netns:PATH", or by
+// whichever way it is found.
 func (w Ways) Find(ctx context.Context, name, via string) (VM, error) {
 	return w.find(name, via, func(way way) (VM, error) { return way.Find(ctx, name, via) })
 }
@@ -76,6 +87,8 @@ func (w Ways) Ask(ctx context.Context, name, via string) (VM, error) {
 
 func (w Ways) find(name, via string, in func(way) (VM, error)) (VM, error) {
 	switch {
+	case strings.HasPrefix(via, viaNetns):
+		return in(w.Netns)
 	case via == viaLibvirt, via == "" && w.Libvirt.runs(name):
 		vm, err := in(w.Libvirt)
 		if via == "" && errors.Is(err, vmnetd.ErrNotFound) { // it ended just now
@@ -185,11 +198,12 @@ func (w Ways) keeps(name string) error {
 }
 
 // Run implements agent.Hypervisor. saw is called once at a time, and told that
-// the watch has begun when both have.
+// the watch has begun when all have.
 func (w Ways) Run(ctx context.Context, saw func(Sighting)) error {
 	var mu sync.Mutex
-	waiting := 2
-	both := func(s Sighting) {
+	ways := []way{w.QMP, w.Libvirt, w.Netns}
+	waiting := len(ways)
+	one := func(s Sighting) {
 		mu.Lock()
 		defer mu.Unlock()
 		if s == (Sighting{}) {
@@ -200,21 +214,22 @@ func (w Ways) Run(ctx context.Context, saw func(Sighting)) error {
 		saw(s)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, way := range []way{w.QMP, w.Libvirt} {
-		g.Go(func() error { return way.Run(ctx, both) })
+	for _, way := range ways {
+		g.Go(func() error { return way.Run(ctx, one) })
 	}
 	return g.Wait()
 }
 
-// Names is the VMs that are there now, and those that libvirt knows, by name.
+// Names is the VMs that are there now, those that libvirt knows, and those that
+// are namespaces, by name.
 func (w Ways) Names() []string {
 	names := slices.Collect(maps.Keys(w.QMP.Sockets()))
-	names = append(names, w.Libvirt.Names()...)
+	names = slices.Concat(names, w.Libvirt.Names(), w.Netns.Names())
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
 // Doctor implements agent.Hypervisor.
 func (w Ways) Doctor(ctx context.Context) []vmnetd.Check {
-	return append(w.Libvirt.Doctor(ctx), w.QMP.Doctor(ctx)...)
+	return slices.Concat(w.Libvirt.Doctor(ctx), w.QMP.Doctor(ctx), w.Netns.Doctor(ctx))
 }

@@ -15,10 +15,10 @@ import (
 func newWays(t *testing.T) (w Ways, dir string) {
 	t.Helper()
 	q, dir := newQMP(t, hastily)
-	return Ways{QMP: q, Libvirt: NewLibvirt(LibvirtOptions{Log: testLogger(t)})}, dir
+	return Ways{QMP: q, Libvirt: NewLibvirt(LibvirtOptions{Log: testLogger(t)}), Netns: NewNetns()}, dir
 }
 
-func TestABadConfigurationOfOneWayChangesNeither(t *testing.T) {
+func TestABadConfigurationOfOneWayChangesNone(t *testing.T) {
 	w, _ := newWays(t)
 	good := Config{Sockets: []string{"/a/{vm}.sock"}, Libvirt: "qemu:///system?socket=/a/lv"}
 	if err := w.Configure(good); err != nil {
@@ -27,6 +27,8 @@ func TestABadConfigurationOfOneWayChangesNeither(t *testing.T) {
 	for _, bad := range []Config{
 		{Sockets: []string{"/b/{vm}.sock"}, Libvirt: "qemu:///session"},
 		{Sockets: []string{"b"}, Libvirt: "qemu:///system?socket=/b/lv"},
+		{Sockets: []string{"/b/{vm}.sock"}, Libvirt: "qemu:///system?socket=/b/lv", Folders: []string{"run/netns"}},
+		{Sockets: []string{"/b/{vm}.sock"}, Libvirt: "qemu:///system?socket=/b/lv", Trusted: []string{"/run/netns/[a"}},
 	} {
 		if err := w.Configure(bad); !errors.Is(err, vmnetd.ErrInvalid) {
 			t.Errorf("%+v: %v", bad, err)
@@ -38,7 +40,7 @@ func TestABadConfigurationOfOneWayChangesNeither(t *testing.T) {
 	}
 }
 
-func TestTheWatchBeginsOnceWhenBothHave(t *testing.T) {
+func TestTheWatchBeginsOnceWhenAllHave(t *testing.T) {
 	w, dir := newWays(t)
 	if err := w.Configure(Config{Sockets: []string{dir + "/{vm}.sock"}, Libvirt: "qemu:///system?socket=" + dir + "/none"}); err != nil {
 		t.Fatal(err)
@@ -77,7 +79,7 @@ func TestAVMThatNobodyKnowsIsToldOnce(t *testing.T) {
 func TestAVMIsReachedTheWayItRuns(t *testing.T) {
 	b := newLvBed(t)
 	q, dir := newQMP(t, Limits{})
-	w := Ways{QMP: q, Libvirt: b.l}
+	w := Ways{QMP: q, Libvirt: b.l, Netns: NewNetns()}
 	testkit.StartQEMU(t, testkit.QEMUOptions{Name: "plain", QMPDir: dir})
 	b.create("kept")
 	n := b.seen.count()

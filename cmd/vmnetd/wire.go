@@ -106,6 +106,7 @@ func agentOptions(o serveOptions) (agent.Options, error) {
 		Hypervisor: hypervisor.Ways{
 			QMP:     hypervisor.NewQMP(hypervisor.Options{FP: points, Log: o.log}),
 			Libvirt: hypervisor.NewLibvirt(hypervisor.LibvirtOptions{FP: points, Log: o.log}),
+			Netns:   hypervisor.NewNetns(),
 		},
 	}, nil
 }

@@ -105,6 +105,10 @@ func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n
 // and inode of its file in nsfs, as lsns(8) shows the latter.
 func (n *NS) ID() string { return fmt.Sprintf("%d:%d", n.id.dev, n.id.ino) }
 
+// ID is device and inode of the namespace's file in nsfs, DEV:INO. The inode can
+// be another namespace's once this one has gone.
+func (n *NS) ID() string { return fmt.Sprintf("%d:%d", n.id.dev, n.id.ino) }
+
 // Same says whether both are one namespace.
 func (n *NS) Same(o *NS) bool { return n.id == o.id }
 
