@@ -46,6 +46,30 @@ func (c *Conn) AddrsOf(ctx context.Context, index int) ([]Addr, error) {
 	return addrs, nil
 }
 
+// AllAddrs is AddrsOf for every link, by ifindex.
+func (c *Conn) AllAddrs(ctx context.Context) (map[int][]Addr, error) {
+	get := func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
+		return req
+	}
+	msgs, err := c.dump(ctx, get, unix.RTM_NEWADDR)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int][]Addr{}
+	for _, m := range msgs {
+		if len(m) < unix.SizeofIfAddrmsg {
+			continue
+		}
+		index := int(nl.DeserializeIfAddrmsg(m).Index)
+		if a, ok := addrOf(m, index); ok && !a.Prefix.Addr().IsLinkLocalUnicast() {
+			all[index] = append(all[index], a)
+		}
+	}
+	return all, nil
+}
+
 func addrOf(b []byte, index int) (Addr, bool) {
 	p, ok := parseAddr(b, index)
 	if !ok {

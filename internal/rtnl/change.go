@@ -160,6 +160,17 @@ func AddrGenNone() Attr {
 	return Attr{Type: unix.IFLA_AF_SPEC, Nest: []Attr{{Type: unix.AF_INET6, Nest: []Attr{mode}}}}
 }
 
+// ARPOfItsOwn has a link answer ARP for addresses of its own alone, and ask with
+// one of them (arp_ignore 1, arp_announce 2, ip-sysctl.rst). In the message that
+// makes a link it is refused, as AddrGenNone is.
+func ARPOfItsOwn() Attr {
+	conf := []Attr{
+		{Type: ipv4DevconfARPIgnore, Value: nl.Uint32Attr(1)},
+		{Type: ipv4DevconfARPAnnounce, Value: nl.Uint32Attr(2)},
+	}
+	return Attr{Type: unix.IFLA_AF_SPEC, Nest: []Attr{{Type: unix.AF_INET, Nest: []Attr{{Type: iflaInetConf, Nest: conf}}}}}
+}
+
 // Info is IFLA_LINKINFO for a change of a link that is there: its kind and the
 // attributes of that kind to change.
 func Info(kind string, data []Attr) Attr {

@@ -21,6 +21,14 @@ const (
 	addrGenModeNone    = 1 // IN6_ADDR_GEN_MODE_NONE, the same file
 )
 
+// Places in IFLA_INET_CONF (uapi/linux/ip.h, IPV4_DEVCONF_*), which the kernel
+// takes one by one (net/ipv4/devinet.c, inet_set_link_af).
+const (
+	iflaInetConf           = 1
+	ipv4DevconfARPAnnounce = 18
+	ipv4DevconfARPIgnore   = 19
+)
+
 // Names of the modes as ip-link(8) has them (uapi/linux/if_link.h, MACVLAN_MODE_*).
 var macvlanModes = map[uint32]string{1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 

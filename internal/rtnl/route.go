@@ -33,9 +33,13 @@ func (c *Conn) RoutesOf(ctx context.Context, index int) ([]Route, error) {
 		get := func() *nl.NetlinkRequest {
 			req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 			req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}})
+			req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index)))) // heeded since Linux 4.20: a router's million routes stay there
 			return req
 		}
 		msgs, err := c.dump(ctx, get, unix.RTM_NEWROUTE)
+		if errors.Is(err, unix.ENODEV) {
+			return nil, nil
+		}
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue // a kernel without IPv6
 		}
@@ -117,6 +121,12 @@ func (r *Route) take(attr int, v []byte) {
 // out of another one is replaced.
 func (c *Conn) AddRoute(ctx context.Context, index int, r Route) error {
 	_, err := c.run(ctx, request{msg: r.message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index)})
+	return err
+}
+
+// NewRoute routes out of a link like AddRoute, but replaces nothing: EEXIST.
+func (c *Conn) NewRoute(ctx context.Context, index int, r Route) error {
+	_, err := c.run(ctx, request{msg: r.message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index)})
 	return err
 }
 
