@@ -1,9 +1,12 @@
 package hostlink
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
@@ -40,21 +43,81 @@ type Host struct{ conn *rtnl.Conn }
 // New makes a Host.
 func New(conn *rtnl.Conn) *Host { return &Host{conn: conn} }
 
+// ifnamePrefix is not vmnetd.IfnamePrefix: guests' devices are kept from the
+// host's own network configuration, and this one need not be.
+const ifnamePrefix = "vml"
+
+const aliasPrefix = "vmnetd-host:"
+
 // Ifname is the device's name for a network: vml and ten characters of a hash.
-func Ifname(network string) string { return "" }
+func Ifname(network string) string {
+	sum := sha256.Sum256([]byte(aliasPrefix + network))
+	return ifnamePrefix + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:10]
+}
 
-// Ensure makes the link, or brings the one that is there to what is asked: device,
-// addresses, and how guests are reached by it. Where the uplink's own stack has an
-// address in the same prefix, the host's routes stay as they are: Guests get a
-// route each, and what is sent from the link's address goes by the link. Nothing
-// is left when it fails.
-func (h *Host) Ensure(ctx context.Context, spec Spec) (Link, error) { return Link{}, errNotBuilt }
+// tableOf is the routing table for what is sent from a link's addresses. Its first
+// byte is our protocol number.
+func tableOf(network string) int {
+	sum := sha256.Sum256([]byte(aliasPrefix + network))
+	return proto<<24 | int(binary.BigEndian.Uint32(sum[28:])>>8)
+}
 
-// Remove removes a network's link with all that Ensure made; one that is not there
-// is fine.
-func (h *Host) Remove(ctx context.Context, network string) error { return errNotBuilt }
+// plain is the spec with what goes without saying.
+func (s Spec) plain() Spec {
+	if s.Flag == "" {
+		s.Flag = kinds[s.Kind].flag
+	}
+	return s
+}
 
-// Ours is every link of ours.
-func (h *Host) Ours(ctx context.Context) ([]Link, error) { return nil, errNotBuilt }
+// check refuses what no link can be.
+func (s Spec) check() error {
+	invalid := func(format string, args ...any) *vmnetd.Error {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, format, args...)
+	}
+	k, known := kinds[s.Kind]
+	switch {
+	case s.Network == "" || len(s.Network) > 128 || vmnetd.Printable(s.Network) != s.Network:
+		return invalid("%q is no network that can have a link of this host", s.Network)
+	case !known:
+		return invalid("this host cannot have a link of kind %q", s.Kind).WithNext("use macvlan, or ipvlan beside ipvtaps")
+	case !k.modes[s.Mode]:
+		return invalid("a %s of this host cannot be in mode %q", s.Kind, s.Mode)
+	case !k.flags[s.Flag]:
+		return invalid("a %s of this host cannot have the flag %q", s.Kind, s.Flag)
+	case k.ownMAC && len(s.MAC) != 6:
+		return invalid("a %s of this host needs a MAC", s.Kind)
+	}
+	return checkIPs(s.IPs)
+}
 
-var errNotBuilt = vmnetd.Errorf(vmnetd.ErrUnsupported, "hostlink: not built yet")
+func checkIPs(ips []netip.Prefix) error {
+	if len(ips) == 0 {
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "a link of this host needs an address of its own").WithNext("add --ip ADDRESS/LENGTH")
+	}
+	seen := map[netip.Addr]bool{}
+	for _, p := range ips {
+		a := p.Addr()
+		switch {
+		case !p.IsValid() || !a.IsGlobalUnicast() || a.Is4In6():
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "%s is no address that a link of this host can have", p).WithNext("write it as 192.0.2.7/24 or 2001:db8::7/64")
+		case seen[a]:
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "address %s is asked for twice", a).WithNext("name it once")
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+// networkOf reads a link as one of ours. ok is false for a foreign one; network is
+// "" for one that was never marked: whoever made it ended before.
+func networkOf(l rtnl.Link) (network string, ok bool) {
+	if _, known := kinds[vmnetd.Kind(l.Kind)]; !known || !strings.HasPrefix(l.Name, ifnamePrefix) {
+		return "", false
+	}
+	network, marked := strings.CutPrefix(l.Alias, aliasPrefix)
+	if !marked {
+		return "", l.Alias == ""
+	}
+	return network, Ifname(network) == l.Name
+}

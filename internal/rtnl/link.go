@@ -21,6 +21,7 @@ type Link struct {
 	Inet6       bool   // the device has IPv6 settings (the kernel has IPv6, and the MTU is at least 1280)
 	IPv6        bool   // IPv6 is on: Inet6, and disable_ipv6 is 0
 	AddrGenNone bool   // IPv6 makes no link-local address by itself (addrgenmode none)
+	ARPOfItsOwn bool   // arp_ignore is 1 and arp_announce is 2
 	Data        []byte // IFLA_INFO_DATA: the attributes of its kind, as they came; nil where there are none
 	PortKind    string // IFLA_INFO_SLAVE_KIND: bond, team or bridge where the link is a port of one, "" otherwise
 	PortData    []byte // IFLA_INFO_SLAVE_DATA: the attributes of a port, as they came

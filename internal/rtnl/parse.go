@@ -90,9 +90,23 @@ func (l *Link) takeAltNames(v []byte) {
 
 func (l *Link) takeFamilies(v []byte) {
 	each(v, func(family int, spec []byte) {
-		if family == unix.AF_INET6 {
+		switch family {
+		case unix.AF_INET:
+			l.takeInet4(spec)
+		case unix.AF_INET6:
 			l.takeInet6(spec)
 		}
+	})
+}
+
+// takeInet4: the values of IFLA_INET_CONF are sent as one array, without the place 0.
+func (l *Link) takeInet4(v []byte) {
+	each(v, func(attr int, conf []byte) {
+		if attr != iflaInetConf || len(conf) < 4*ipv4DevconfARPIgnore {
+			return
+		}
+		at := func(i int) uint32 { return number(conf[4*(i-1):]) }
+		l.ARPOfItsOwn = at(ipv4DevconfARPIgnore) == 1 && at(ipv4DevconfARPAnnounce) == 2
 	})
 }
 
