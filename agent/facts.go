@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hostlink"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/policy"
@@ -125,6 +126,7 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 	}
 	u.MaxMACs, u.NoHairpin, u.Wireless = s.Spec.MaxMACs, s.Spec.NoHairpin, s.Wireless
 	u.PromiscAt, u.Filtering = a.filledAt(name), s.Filtering
+	u.Ports = a.ports(name)
 	onIt := map[int][]record{} // by VLAN: intents whose device is on its way, has not been cleaned up after, or lives elsewhere
 	for _, r := range a.store.unseen() {
 		if r.Uplink == name {
@@ -141,6 +143,17 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 		u.VLANs[id] = policy.Uplink{MTU: u.MTU, MAC: u.MAC, Users: users(nil, coming)}
 	}
 	return u
+}
+
+// ports is the NICs on an uplink that is a bridge.
+func (a *Agent) ports(uplink string) []policy.User {
+	var list []policy.User
+	for _, r := range a.store.on(uplink) {
+		if r.Mode.Info().Family == vmnetd.FamilyBridge {
+			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: vmnetd.FamilyBridge, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
+		}
+	}
+	return list
 }
 
 // users is what stands on a device, and what is about to.
@@ -165,6 +178,8 @@ func user(l rtnl.Link, family vmnetd.Family) policy.User {
 	u := policy.User{Ifname: l.Name, Kind: l.Kind, Family: family, Mode: vmnetd.Mode(l.Mode), Flag: l.Flag, MAC: l.MAC.String()}
 	if vm, id, ok := vmnetd.ParseAlias(l.Alias); ok {
 		u.Owner = vmnetd.FullName(vm, id)
+	} else if network, ok := hostlink.ParseAlias(l.Alias); ok {
+		u.Owner = policy.HostLinkOwner + network
 	}
 	return u
 }

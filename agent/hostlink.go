@@ -250,8 +250,8 @@ func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
 // link.
 func (a *Agent) guestsOf(want wantedHostLink) []netip.Addr {
 	var all []netip.Addr
-	for _, r := range a.store.of("") {
-		if r.Network != want.Network || r.Uplink != want.Uplink || r.Phase == vmnetd.Detaching {
+	for _, r := range a.store.on(want.Uplink) {
+		if r.Network != want.Network || r.Phase == vmnetd.Detaching {
 			continue
 		}
 		for _, p := range r.known() {

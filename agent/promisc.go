@@ -24,8 +24,8 @@ func (a *Agent) lookForPromisc(ctx context.Context, r record) {
 		return
 	}
 	macs := 1 // the uplink's own
-	for _, other := range a.store.of("") {
-		if other.Uplink == r.Uplink && other.Phase == vmnetd.Attached && other.Mode.Info().Family == info.Family {
+	for _, other := range a.store.on(r.Uplink) {
+		if other.Phase == vmnetd.Attached && other.Mode.Info().Family == info.Family {
 			macs++
 		}
 	}

@@ -33,6 +33,7 @@ type store struct {
 	mu      sync.Mutex
 	records map[key]*entry
 	byVM    map[string]map[key]*entry
+	byPlace map[string]map[key]*entry // by uplink
 	byIndex map[int]*entry
 	loose   map[key]*entry          // not attached: on their way, in trouble or going
 	away    map[key]*entry          // attached, and their device lives in another namespace
@@ -56,7 +57,7 @@ type stateFile struct {
 
 func newStore(path, boot string, fp failpoint.Set) *store {
 	return &store{
-		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{},
+		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{}, byPlace: map[string]map[key]*entry{},
 		byIndex: map[int]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr][]*entry{}, held: map[key]string{},
 	}
 }
@@ -120,6 +121,10 @@ func (s *store) set(e *entry) {
 		s.byVM[k.vm] = map[key]*entry{}
 	}
 	s.byVM[k.vm][k] = e
+	if s.byPlace[e.Uplink] == nil {
+		s.byPlace[e.Uplink] = map[key]*entry{}
+	}
+	s.byPlace[e.Uplink][k] = e
 	if e.Ifindex != 0 && !e.Moved { // of another namespace's index nothing is heard here
 		s.byIndex[e.Ifindex] = e
 	}
@@ -153,6 +158,9 @@ func (s *store) unset(k key) {
 	}
 	if delete(s.byVM[k.vm], k); len(s.byVM[k.vm]) == 0 {
 		delete(s.byVM, k.vm)
+	}
+	if delete(s.byPlace[old.Uplink], k); len(s.byPlace[old.Uplink]) == 0 {
+		delete(s.byPlace, old.Uplink)
 	}
 }
 
@@ -254,6 +262,13 @@ func (s *store) of(vm string) []record {
 		return sorted(s.records)
 	}
 	return sorted(s.byVM[vm])
+}
+
+// on is the records that stand on an uplink, by name.
+func (s *store) on(uplink string) []record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sorted(s.byPlace[uplink])
 }
 
 // keys is the NICs of a VM that have a record, by name.

@@ -121,3 +121,7 @@ func networkOf(l rtnl.Link) (network string, ok bool) {
 	}
 	return network, Ifname(network) == l.Name
 }
+
+// ParseAlias reads the mark of a link of ours in an ifalias; ok is false where it is
+// none.
+func ParseAlias(alias string) (network string, ok bool) { return strings.CutPrefix(alias, aliasPrefix) }

@@ -16,12 +16,15 @@ import (
 	"github.com/vmnetd/vmnetd/announce"
 	"github.com/vmnetd/vmnetd/config"
 	"github.com/vmnetd/vmnetd/dbusapi"
+	"github.com/vmnetd/vmnetd/filter"
+	"github.com/vmnetd/vmnetd/hostlink"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/bus"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/internal/undo"
+	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/tapdev"
 	"github.com/vmnetd/vmnetd/teaming"
 	"github.com/vmnetd/vmnetd/uplink"
@@ -151,6 +154,19 @@ func openWorld(o *agent.Options, k kernel, opened *undo.Stack) (*bus.Client, err
 	if err != nil {
 		return nil, err
 	}
+	filters, err := filter.Open(k.conn)
+	if err != nil {
+		return nil, err
+	}
+	opened.Add(filters.Close)
+	learner, err := learn.Open(k.conn, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	opened.Add(learner.Close)
+	rooms := newRooms(k.conn, host, filters, o.StateDir, program, o.Log)
+	opened.Add(rooms.Close)
+	o.Rooms, o.Filters, o.Learner, o.HostLinks = rooms, filters, learner, hostlink.New(k.conn)
 	o.Links, o.Devices, o.Uplinks, o.Announcer, o.Provisioner = k.links, host, finder, announcer, manager
 	return client, nil
 }

@@ -101,13 +101,18 @@ func (n *NS) Fd() int { return int(n.fd.Load()) }
 // Path names the namespace for other programs on this host, until Close.
 func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd()) }
 
-// ID tells the namespace from every other one that is there at that time: device
-// and inode of its file in nsfs, as lsns(8) shows the latter.
+// ID is device and inode of the namespace's file in nsfs, DEV:INO, as lsns(8) shows
+// the latter. It can be another namespace's once this one has gone.
 func (n *NS) ID() string { return fmt.Sprintf("%d:%d", n.id.dev, n.id.ino) }
 
-// ID is device and inode of the namespace's file in nsfs, DEV:INO. The inode can
-// be another namespace's once this one has gone.
-func (n *NS) ID() string { return fmt.Sprintf("%d:%d", n.id.dev, n.id.ino) }
+// Clone is the same namespace by a descriptor of its own.
+func (n *NS) Clone() (*NS, error) {
+	fd, err := unix.FcntlInt(uintptr(n.Fd()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return hold(fd, n.id), nil
+}
 
 // Same says whether both are one namespace.
 func (n *NS) Same(o *NS) bool { return n.id == o.id }
