@@ -94,9 +94,6 @@ func linkSentence(req vmnetd.HostLinkRequest, got vmnetd.HostLink) string {
 	default:
 		text = fmt.Sprintf("this host reaches guests of %s by %s", req.Network, linkDevice(got))
 	}
-	if len(got.IPs) == 0 {
-		text += "; it has no address yet: --ip ADDRESS/LENGTH"
-	}
 	if !got.Changed {
 		text += " (already so)"
 	}
@@ -105,11 +102,7 @@ func linkSentence(req vmnetd.HostLinkRequest, got vmnetd.HostLink) string {
 
 // linkDevice is "vml4k2x (192.0.2.18/24) on eno1".
 func linkDevice(got vmnetd.HostLink) string {
-	text := got.Ifname
-	if len(got.IPs) > 0 {
-		text += " (" + strings.Join(got.IPs, ", ") + ")"
-	}
-	return text + " on " + linkOn(got)
+	return fmt.Sprintf("%s (%s) on %s", got.Ifname, strings.Join(got.IPs, ", "), linkOn(got))
 }
 
 func linkOn(got vmnetd.HostLink) string {

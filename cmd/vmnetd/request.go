@@ -31,7 +31,7 @@ var requestFlags = []requestFlag{
 	{"queues", "N", "queue pairs, or auto: as many as the VM has CPUs", setQueues},
 	{"id", "ID", "name of the NIC within the VM; otherwise net0, net1, …", setID},
 	{"via", "WAY", "libvirt, qmp or qmp:SOCKET; otherwise libvirt where it knows the VM, else the configured sockets. netns:PATH or netns:NAME gives a network namespace a device instead", setVia},
-	{"name", "NAME", "with netns: what the device is called in there", setName},
+	{"name", "NAME", "with netns: what the device is called in there; otherwise eth0 for net0, eth1 for net1, …", setName},
 	{"route", "ROUTE", "with netns: a route in there, such as \"default via 192.0.2.1\"; may be repeated", addRoute},
 	{"bus", "BUS", "QEMU bus to plug into; otherwise the first free place", setBus},
 	{"addr", "SLOT", "slot on that bus", setAddr},
