@@ -1,0 +1,149 @@
+package filter
+
+import (
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// elements are the elements of a set: an interval is where it begins, and where
+// what is outside begins again.
+type elements map[element]bool
+
+type element struct {
+	key string
+	end bool // NFT_SET_ELEM_INTERVAL_END
+}
+
+// interval says that a list's values may be ranges, and its set has intervals.
+func (l list) interval() bool { return l.key.Name != nftables.TypeEtherAddr.Name }
+
+// elements are what the list's set has.
+func (l list) elements() elements {
+	e := elements{}
+	for _, v := range l.values {
+		last := make([]byte, len(v.first))
+		for i := range last {
+			last[i] = v.first[i] | ^v.mask[i]
+		}
+		e.add(v.first, last, l.interval())
+	}
+	for _, r := range l.ranges {
+		e.add(r[0], r[1], true)
+	}
+	return e
+}
+
+func (e elements) add(first, last []byte, interval bool) {
+	e[element{key: string(first)}] = true
+	if after, ok := next(last); interval && ok {
+		e[element{key: string(after), end: true}] = true
+	}
+}
+
+// next is the value after it; false when it is the last: such an interval has no
+// end.
+func next(b []byte) ([]byte, bool) {
+	after := append([]byte{}, b...)
+	for i := len(after) - 1; i >= 0; i-- {
+		after[i]++
+		if after[i] != 0 {
+			return after, true
+		}
+	}
+	return nil, false
+}
+
+// without are the elements that others do not have.
+func (e elements) without(others elements) elements {
+	left := elements{}
+	for k := range e {
+		if !others[k] {
+			left[k] = true
+		}
+	}
+	return left
+}
+
+func (s *session) elements(set string) (elements, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETSETELEM, netlink.Dump, text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, set)))
+	if err != nil {
+		return nil, err
+	}
+	e := elements{}
+	for _, m := range msgs {
+		err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
+			if ad.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				return
+			}
+			ad.Nested(func(list *netlink.AttributeDecoder) error {
+				for list.Next() {
+					list.Nested(e.decode)
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (e elements) decode(ad *netlink.AttributeDecoder) error {
+	var k element
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_SET_ELEM_FLAGS:
+			k.end = ad.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_KEY:
+			ad.Nested(func(data *netlink.AttributeDecoder) error {
+				for data.Next() {
+					if data.Type() == unix.NFTA_DATA_VALUE {
+						k.key = string(data.Bytes())
+					}
+				}
+				return nil
+			})
+		}
+	}
+	e[k] = true
+	return nil
+}
+
+func newSet(l list, id int) netlink.Message {
+	var flags uint32
+	if l.interval() {
+		flags = unix.NFT_SET_INTERVAL
+	}
+	return message(unix.NFT_MSG_NEWSET, netlink.Create,
+		text(unix.NFTA_SET_TABLE, Table), text(unix.NFTA_SET_NAME, l.set), number(unix.NFTA_SET_FLAGS, flags),
+		number(unix.NFTA_SET_KEY_TYPE, l.key.GetNFTMagic()), number(unix.NFTA_SET_KEY_LEN, l.key.Bytes), number(unix.NFTA_SET_ID, uint32(id)))
+}
+
+func dropSet(name string) netlink.Message {
+	return message(unix.NFT_MSG_DELSET, 0, text(unix.NFTA_SET_TABLE, Table), text(unix.NFTA_SET_NAME, name))
+}
+
+// changeElements adds or deletes elements; nothing when there are none.
+func changeElements(kind int, set string, e elements) []netlink.Message {
+	if len(e) == 0 {
+		return nil
+	}
+	var attrs []netlink.Attribute
+	for k := range e {
+		var flags []netlink.Attribute
+		if k.end {
+			flags = []netlink.Attribute{number(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)}
+		}
+		attrs = append(attrs, nest(unix.NFTA_LIST_ELEM, append(flags, nest(unix.NFTA_SET_ELEM_KEY, raw(unix.NFTA_DATA_VALUE, []byte(k.key))))...))
+	}
+	return []netlink.Message{message(kind, netlink.Create,
+		text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, set), nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, attrs...))}
+}
+
+// flushSet deletes every element: a set may be left of a device of that name
+// whose chain went with it.
+func flushSet(name string) netlink.Message {
+	return message(unix.NFT_MSG_DELSETELEM, 0, text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, name))
+}

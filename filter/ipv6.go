@@ -1,0 +1,55 @@
+package filter
+
+import (
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// ipv6 drops what servers of DHCPv6 and routers send, other sources than the
+// guest's, and what ND says of others. Extension headers hide nothing: what is
+// behind them is looked at, a first fragment has all of them (RFC 7112), and ND
+// has none (RFC 6980).
+func ipv6(s Spec, l lists) []rule {
+	if !s.Spoof && !s.DHCPServer && !s.RA {
+		return nil
+	}
+	var rules []rule
+	if s.DHCPServer {
+		rules = append(rules,
+			drop("DHCPv6 server", is6(), upper().is(protoUDP), transport(0, 2).is(be16(547)...)),
+			drop("DHCPv6 server", is6(), upper().is(protoUDP), transport(2, 2).is(be16(546)...)))
+	}
+	if s.RA {
+		rules = append(rules,
+			drop("router advertisement", icmp6(routerAdvertisement)),
+			drop("redirect", icmp6(redirect)))
+	}
+	if s.Spoof {
+		rules = append(rules, unspecified(s, l)...)
+	}
+	if s.Spoof && s.Pin6 {
+		rules = append(rules, drop("IPv6 source", is6(), source6().outside(l.ip6)))
+	}
+	if s.Spoof {
+		rules = append(rules, neighbours(s, l)...)
+	}
+	return append(rules,
+		accept("IPv6", is6(), transport(0, 1).there()),
+		accept("IPv6", is6(), upper().there(), laterFragment()),
+		drop("IPv6 header", is6()))
+}
+
+// source6 is where an IPv6 packet says it comes from.
+func source6() field { return network(8, 16) }
+
+// icmp6 holds for that type of ICMPv6, behind whatever extension headers.
+func icmp6(kind byte) terms {
+	return all(is6(), upper().is(protoICMPv6), transport(0, 1).is(kind))
+}
+
+// laterFragment holds for every fragment but the first: 13 bits of the offset
+// (RFC 8200, 4.5).
+func laterFragment() terms {
+	offset := field{&expr.Exthdr{DestRegister: unix.NFT_REG_1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}, 2}
+	return terms{offset.load, offset.and([]byte{0xff, 0xf8}), &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: []byte{0, 0}}}
+}

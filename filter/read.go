@@ -1,0 +1,236 @@
+package filter
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// state is what the kernel has for one device.
+type state struct {
+	chain chain
+	rules []oldRule
+	sets  map[string]elements // by name
+}
+
+// chain is a base chain as the kernel has it.
+type chain struct {
+	there    bool
+	hook     uint32
+	priority uint32
+	policy   uint32
+	device   string
+}
+
+// oldRule is a rule as the kernel has it.
+type oldRule struct {
+	handle         uint64
+	name           string
+	print          uint64 // fingerprint of what we wrote
+	dropped        bool
+	packets, bytes uint64
+}
+
+// read is what the kernel has for a device, asked for by names: the table is
+// never listed.
+func (s *session) read(ifname string) (state, error) {
+	var st state
+	var err error
+	if st.chain, err = s.chain(ifname); err != nil {
+		return state{}, err
+	}
+	if st.chain.there {
+		if st.rules, err = s.rules(ifname); err != nil {
+			return state{}, err
+		}
+	}
+	st.sets, err = s.sets(ifname)
+	return st, err
+}
+
+func (s *session) chain(name string) (chain, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETCHAIN, 0, text(unix.NFTA_CHAIN_TABLE, Table), text(unix.NFTA_CHAIN_NAME, name)))
+	if errors.Is(err, unix.ENOENT) {
+		return chain{}, nil
+	}
+	if err != nil || len(msgs) != 1 {
+		return chain{}, err
+	}
+	c := chain{there: true}
+	return c, decode(msgs[0].Data[4:], func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case unix.NFTA_CHAIN_POLICY:
+			c.policy = ad.Uint32()
+		case unix.NFTA_CHAIN_HOOK:
+			ad.Do(c.decodeHook)
+		}
+	})
+}
+
+func (c *chain) decodeHook(b []byte) error {
+	return decode(b, func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case unix.NFTA_HOOK_HOOKNUM:
+			c.hook = ad.Uint32()
+		case unix.NFTA_HOOK_PRIORITY:
+			c.priority = ad.Uint32()
+		case unix.NFTA_HOOK_DEV:
+			c.device = ad.String()
+		}
+	})
+}
+
+func (s *session) rules(chain string) ([]oldRule, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETRULE, netlink.Dump, text(unix.NFTA_RULE_TABLE, Table), text(unix.NFTA_RULE_CHAIN, chain)))
+	if err != nil {
+		return nil, err
+	}
+	rules := make([]oldRule, len(msgs))
+	for i, m := range msgs {
+		if err := rules[i].decode(m.Data[4:]); err != nil {
+			return nil, err
+		}
+	}
+	return rules, nil
+}
+
+func (r *oldRule) decode(b []byte) error {
+	return decode(b, func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case unix.NFTA_RULE_HANDLE:
+			r.handle = ad.Uint64()
+		case unix.NFTA_RULE_USERDATA:
+			r.name, r.print = parseMark(ad.Bytes())
+		case unix.NFTA_RULE_EXPRESSIONS:
+			ad.Nested(func(list *netlink.AttributeDecoder) error {
+				for list.Next() {
+					list.Nested(r.decodeExpression)
+				}
+				return nil
+			})
+		}
+	})
+}
+
+func (r *oldRule) decodeExpression(ad *netlink.AttributeDecoder) error {
+	var name string
+	for ad.Next() {
+		switch {
+		case ad.Type() == unix.NFTA_EXPR_NAME:
+			name = ad.String()
+		case name == "counter":
+			ad.Do(func(b []byte) error {
+				var c expr.Counter
+				err := expr.Unmarshal(unix.NFPROTO_NETDEV, b, &c)
+				r.packets, r.bytes = c.Packets, c.Bytes
+				return err
+			})
+		case name == "immediate":
+			ad.Do(func(b []byte) error {
+				var v expr.Verdict
+				err := expr.Unmarshal(unix.NFPROTO_NETDEV, b, &v)
+				r.dropped = v.Kind == expr.VerdictDrop
+				return err
+			})
+		}
+	}
+	return nil
+}
+
+// sets are the sets of a device that are there.
+func (s *session) sets(ifname string) (map[string]elements, error) {
+	sets := map[string]elements{}
+	for _, end := range setNames {
+		e, err := s.elements(ifname + end)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+		case err != nil:
+			return nil, err
+		default:
+			sets[ifname+end] = e
+		}
+	}
+	return sets, nil
+}
+
+// devices are the devices that a chain or a set of ours is named after.
+func (s *session) devices() ([]string, error) {
+	var names []string
+	seen := map[string]bool{}
+	for _, list := range []struct {
+		kind     int
+		nameAttr uint16
+	}{{unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME}, {unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME}} {
+		msgs, err := s.ask(message(list.kind, netlink.Dump, text(1, Table)))
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		for _, m := range msgs {
+			name, _, _ := strings.Cut(nameIn(m, list.nameAttr), "/")
+			if name != "" && !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// nameIn is the name of a chain or set of our table, "" for those of others: a
+// dump of chains is of all tables (nf_tables_dump_chains).
+func nameIn(m netlink.Message, nameAttr uint16) string {
+	var table, name string
+	err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case 1: // NFTA_CHAIN_TABLE, NFTA_SET_TABLE
+			table = ad.String()
+		case nameAttr:
+			name = ad.String()
+		}
+	})
+	if err != nil || table != Table || m.Data[0] != unix.NFPROTO_NETDEV {
+		return ""
+	}
+	return name
+}
+
+func decode(b []byte, each func(*netlink.AttributeDecoder)) error {
+	ad, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return err
+	}
+	ad.ByteOrder = binary.BigEndian
+	for ad.Next() {
+		each(ad)
+	}
+	return ad.Err()
+}
+
+// markPrint is our piece of a rule's user data, beside the comment that nft(8)
+// shows. It leaves pieces out that it does not know.
+const markPrint userdata.Type = 0x76
+
+func mark(name string, print uint64) []byte {
+	b := userdata.AppendString(nil, userdata.TypeComment, name)
+	return userdata.Append(b, markPrint, binary.BigEndian.AppendUint64(nil, print))
+}
+
+// parseMark does not trust what others may have written.
+func parseMark(b []byte) (name string, print uint64) {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		kind, piece := userdata.Type(b[0]), b[2:2+int(b[1])]
+		switch {
+		case kind == userdata.TypeComment:
+			name = strings.TrimRight(string(piece), "\x00")
+		case kind == markPrint && len(piece) == 8:
+			print = binary.BigEndian.Uint64(piece)
+		}
+		b = b[2+len(piece):]
+	}
+	return name, print
+}
