@@ -172,7 +172,7 @@ func (h *Host) finish(ctx context.Context, spec Spec, lower rtnl.Link, index int
 		return Device{}, err
 	}
 	if k.lower.port {
-		if err := h.join(ctx, spec.Port, link, lower); err != nil {
+		if err := errors.Join(h.join(ctx, spec.Port, link, lower), h.keepMTU(ctx, lower)); err != nil {
 			return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot put %s on its bridge: %w", link.Name, err)
 		}
 	}

@@ -99,6 +99,20 @@ func (h *Host) join(ctx context.Context, p Port, link, bridge rtnl.Link) error {
 	return h.conn.SetUp(ctx, link.Index, true)
 }
 
+// keepMTU gives a bridge its MTU again where a port has pulled it down: unless it was
+// told one, it has the smallest of its ports' (net/bridge/br_if.c,
+// br_mtu_auto_adjust). One guest's is none of the host's own or of the next guest's.
+func (h *Host) keepMTU(ctx context.Context, before rtnl.Link) error {
+	now, err := h.conn.LinkByIndex(ctx, before.Index)
+	if err != nil || now.MTU >= before.MTU {
+		return err
+	}
+	if err := h.conn.Set(ctx, rtnl.Change{Index: before.Index, Attrs: []rtnl.Attr{rtnl.MTU(before.MTU)}}); err != nil {
+		return fmt.Errorf("cannot give %s its MTU %d again: %w", before.Name, before.MTU, err)
+	}
+	return nil
+}
+
 // setPort changes a port under a running guest: VLANs are added before others go.
 func (h *Host) setPort(ctx context.Context, p Port, link, bridge rtnl.Link) error {
 	if now, _ := link.BridgePort(); now != p.flags() {

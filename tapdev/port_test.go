@@ -80,6 +80,23 @@ func TestWhatIsForAGuestIsFloodedWhereItsPortDoesNotLearn(t *testing.T) {
 	}
 }
 
+func TestGuestOfASmallMTUDoesNotPullTheBridgeDown(t *testing.T) {
+	b := newBridged(t, nil)
+	for _, mtu := range []int{1400, 1300} { // new, and as it is there
+		s := b.tap(1, 1)
+		s.MTU = mtu
+		if dev := b.ensure(t, s); dev.MTU != mtu {
+			t.Errorf("the guest's MTU is %d, want %d", dev.MTU, mtu)
+		}
+		if now := b.ns.Link(t, "br0"); now.MTU != 1500 {
+			t.Errorf("the bridge's MTU is %d", now.MTU)
+		}
+	}
+	s := b.tap(2, 1)
+	s.MTU = 1500
+	b.ensure(t, s)
+}
+
 // bpdu is a configuration BPDU of a bridge that is worse than any (IEEE 802.1D
 // 9.3.1).
 func bpdu(t *testing.T) []byte {
