@@ -76,7 +76,7 @@ func TestVMDevicesOfOneUplinkHaveOneModeAndFlag(t *testing.T) {
 		"ipvlan l2 on u0 with the flag vepa":       l.box(2, vmnetd.L2, "vepa"),
 		"there with other properties: mode l2":     l.shared(1, vmnetd.L3, "private"),
 		"flag private, not vepa":                   l.shared(1, vmnetd.L2, "vepa"),
-		"and is a ipvtap":                          l.spec(2, vmnetd.Bridge),
+		"stands on it (ipvtap)":                    l.spec(2, vmnetd.Bridge),
 	} {
 		_, err := l.Ensure(t.Context(), s)
 		says(t, err, vmnetd.ErrBusy, part, "vm1/net0")

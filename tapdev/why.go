@@ -84,7 +84,7 @@ func (h *Host) handlerTaken(ctx context.Context, spec Spec, lower rtnl.Link) str
 	}
 	for _, u := range h.users(ctx, lower.Index) {
 		if f := vmnetd.FamilyOf(u.Kind); f != "" && f != spec.Mode.Info().Family {
-			return fmt.Sprintf("%s stands on it, and is a %s", holder(u), u.Kind)
+			return fmt.Sprintf("%s stands on it (%s)", holder(u), u.Kind)
 		}
 	}
 	return "something else receives its frames"
