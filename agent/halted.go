@@ -25,6 +25,9 @@ func (a *Agent) followCPUs(ctx context.Context, r record, vm hypervisor.VM) (rec
 		return r, nil
 	}
 	dev, err := a.dev(ctx, r)
+	if err == nil && r.Halted { // a device that was down has lost link-local addresses
+		r, dev, err = a.settle(ctx, r, dev)
+	}
 	if err == nil {
 		err = a.setUp(ctx, r, dev, r.Halted)
 	}

@@ -2,7 +2,6 @@ package tapdev
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -14,51 +13,6 @@ import (
 
 // What is here works in whatever namespace a device of ours is, where it may have
 // any name: it goes by the mark alone.
-
-// marked reads a link of whatever kind and name as a device of ours, by its mark.
-// Lower is 0 for one whose lower device is in another namespace.
-func marked(l rtnl.Link) (d Device, ok bool) {
-	vm, id, ok := vmnetd.ParseAlias(l.Alias)
-	if !ok {
-		return Device{}, false
-	}
-	d = Device{
-		VM: vm, ID: id, Ifname: l.Name, Ifindex: l.Index, Mode: vmnetd.Mode(l.Mode),
-		MAC: l.MAC, MTU: l.MTU, Queues: l.Queues, Up: l.Up, Kind: vmnetd.Kind(l.Kind),
-	}
-	if l.LowerHere {
-		d.Lower = l.Lower
-	}
-	if vmnetd.FamilyOf(l.Kind) == vmnetd.FamilyIpvlan {
-		d.Mode, d.Flag = ipvlanPort(l.Data)
-	}
-	return d, true
-}
-
-// Of an ipvlan's lower device (uapi/linux/if_link.h, IFLA_IPVLAN_*).
-const (
-	ipvlanMode  = 1
-	ipvlanFlags = 2
-)
-
-// ipvlanPort reads what the lower device of an ipvlan has for all on it.
-func ipvlanPort(data []byte) (mode vmnetd.Mode, flag string) {
-	at := func(list []string, v []byte) string {
-		if len(v) < 2 || int(binary.NativeEndian.Uint16(v)) >= len(list) {
-			return ""
-		}
-		return list[binary.NativeEndian.Uint16(v)]
-	}
-	rtnl.Each(data, func(attr int, v []byte) {
-		switch attr {
-		case ipvlanMode:
-			mode = vmnetd.Mode(at([]string{"l2", "l3", "l3s"}, v))
-		case ipvlanFlags:
-			flag = at([]string{"bridge", "private", "vepa"}, v)
-		}
-	})
-	return mode, flag
-}
 
 // FindNIC is the device of an attachment in this namespace, whatever its name: by
 // its mark, or by the name that it was made with where it is not marked yet.
@@ -119,7 +73,7 @@ func (h *Host) NICs(ctx context.Context) ([]Device, error) {
 	}
 	devs := []Device{}
 	for _, l := range links {
-		if d, ours := marked(l); ours {
+		if d, ours := marked(l); ours && !d.halfMade() {
 			devs = append(devs, d)
 		}
 	}
