@@ -11,7 +11,8 @@ import (
 
 // Place is a network namespace in which devices of ours live.
 type Place interface {
-	// ID tells namespaces apart: device and inode of their file in nsfs.
+	// ID tells namespaces apart that are there at the same time: device and inode of
+	// their file in nsfs. The kernel gives the number of one that has gone to the next.
 	ID() string
 	// NS is the namespace itself, for moving devices into it; valid until Close, or
 	// until the process in there has ended.
