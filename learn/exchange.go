@@ -36,7 +36,43 @@ func (x *exchange) same(o exchange) bool {
 func (x *exchange) name() string { return string(x.client[:]) + x.clientID }
 
 // exchanges is those whose answers are heard in one place, by their xid.
-type exchanges struct{ byXID map[uint32][]*exchange }
+type exchanges struct {
+	byXID map[uint32][]*exchange
+	early []early
+}
+
+// early is an answer to nobody yet. Those of an uplink come by another socket than
+// what they answer, which may be read after them.
+type early struct {
+	d  dhcpMessage
+	at time.Time
+}
+
+// Bounds of early answers: most on an uplink are for others.
+const (
+	earlyFor  = time.Second
+	earlyMost = 64
+)
+
+func (x *exchanges) keep(d dhcpMessage, now time.Time) {
+	if len(x.early) == earlyMost {
+		x.early = slices.Delete(x.early, 0, 1)
+	}
+	x.early = append(x.early, early{d: d, at: now})
+}
+
+// kept is the early answers to one exchange, which are not kept any more.
+func (x *exchanges) kept(one *exchange, now time.Time) (list []dhcpMessage) {
+	x.early = slices.DeleteFunc(x.early, func(e early) bool {
+		old := now.Sub(e.at) > earlyFor
+		if old || x.match(e.d, now) != one {
+			return old
+		}
+		list = append(list, e.d)
+		return true
+	})
+	return list
+}
 
 func (x *exchanges) add(one *exchange) {
 	if x.byXID == nil {
@@ -75,14 +111,22 @@ func (g *guest) hearsAnswersAt(up *uplink) {
 	}
 }
 
-// addExchange notes what was sent; the guest's oldest one makes room.
-func (g *guest) addExchange(x exchange) {
+// addExchange notes what was sent, and has it answered by what was heard early.
+func (g *guest) addExchange(x exchange, now time.Time) {
 	x.guest = g
+	one := g.note(x)
+	for _, d := range g.at.kept(one, now) {
+		g.answered(one, d, now)
+	}
+}
+
+// note takes an exchange further, or is a new one; the guest's oldest makes room.
+func (g *guest) note(x exchange) *exchange {
 	for i, o := range g.current {
 		if o.same(x) {
 			*o = x
 			g.current = append(slices.Delete(g.current, i, i+1), o)
-			return
+			return o
 		}
 	}
 	if len(g.current) == exchangesMost {
@@ -91,6 +135,7 @@ func (g *guest) addExchange(x exchange) {
 	}
 	g.current = append(g.current, &x)
 	g.at.add(&x)
+	return &x
 }
 
 func (g *guest) dropExchanges() {
@@ -105,11 +150,11 @@ func (g *guest) sentDHCP(d dhcpMessage, now time.Time) {
 	x := exchange{xid: d.xid, client: d.client, clientID: d.clientID, kind: d.kind, wants: d.wants(), server: d.server, at: now}
 	switch d.kind {
 	case dhcpDiscover:
-		g.addExchange(x)
+		g.addExchange(x, now)
 	case dhcpRequest:
 		if usable(x.wants) {
-			g.addExchange(x)
 			g.tell(Event{IP: x.wants, How: ByRequest}, now)
+			g.addExchange(x, now)
 		}
 	case dhcpInform:
 		if usable(d.ciaddr) {

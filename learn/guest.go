@@ -61,7 +61,7 @@ func (g *guest) inherit(old *guest) {
 		}
 	}
 	for _, x := range old.current {
-		g.addExchange(*x)
+		g.addExchange(*x, x.at)
 	}
 }
 

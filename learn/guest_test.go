@@ -163,6 +163,31 @@ func TestAnAnswerThatTakesTooLongIsNone(t *testing.T) {
 	hears{at: exchangeFor + 3, came: true, b: c.gets(dhcpOffer, ip("192.0.2.7")), want: "192.0.2.7 by DHCP offer"}.check(t, g)
 }
 
+func TestAnAnswerThatIsHeardBeforeTheQuestionCounts(t *testing.T) {
+	c, other := client{mac: guestMAC, xid: 7}, client{mac: guestMAC, xid: 8}
+	g, up := testGuest(t), &uplink{}
+	g.hearsAnswersAt(up)
+	keep := func(at time.Duration, c client, kind byte, a string) {
+		d, _ := serverAnswer(c.gets(kind, ip(a))[etherHeader:])
+		up.exchanges.keep(d, after(at))
+	}
+	for i := range 2 * earlyMost {
+		keep(0, client{mac: guestMAC, xid: uint32(100 + i)}, dhcpOffer, "192.0.2.2")
+	}
+	keep(0, c, dhcpOffer, "192.0.2.1") // too early
+	if n := len(up.exchanges.early); n != earlyMost {
+		t.Errorf("%d are kept", n)
+	}
+	keep(earlyFor, c, dhcpOffer, "192.0.2.7")
+	keep(earlyFor, other, dhcpOffer, "192.0.2.8")
+	hears{at: earlyFor + 1, b: c.sends(dhcpDiscover, noIP), want: "192.0.2.7 by DHCP offer"}.check(t, g)
+	keep(earlyFor+1, c, dhcpAck, "192.0.2.7")
+	hears{at: earlyFor + 1, b: c.sends(dhcpRequest, ip("192.0.2.7")), want: "192.0.2.7 by DHCP request; 192.0.2.7 by DHCP lease"}.check(t, g)
+	if n := len(up.exchanges.early); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
 func TestAClientHasOneAddress(t *testing.T) {
 	c, other := client{mac: guestMAC, xid: 7, id: "os"}, client{mac: guestMAC, xid: 8, id: "firmware"}
 	g := testGuest(t)

@@ -57,13 +57,19 @@ func TestARealClientsLeaseAndProbeAreHeard(t *testing.T) {
 	guest := b.station(t)
 	serve(t, b.host, "h0")
 	guest.Run(t, "busybox", "udhcpc", "-i", "g0", "-f", "-q", "-n", "-a100", "-s", "/bin/true")
-	for e := range b.heard {
-		if e.How == ByOffer {
-			for _, what := range []How{ByRequest, ByLease, ByProbe} {
-				b.expect(t, fmt.Sprintf("vm/nic %s by %s", e.IP, what))
+	leased := noIP
+	for deadline := time.After(testkit.Patience); leased == noIP; {
+		select {
+		case e := <-b.heard:
+			if e.How == ByOffer {
+				leased = e.IP
 			}
-			return
+		case <-deadline:
+			t.Fatal("no offer is told")
 		}
+	}
+	for _, what := range []How{ByRequest, ByLease, ByProbe} {
+		b.expect(t, fmt.Sprintf("vm/nic %s by %s", leased, what))
 	}
 }
 

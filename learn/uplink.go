@@ -65,8 +65,11 @@ func (l *Learner) hearServer(up *uplink, f frame, now time.Time) {
 	if !ok {
 		return
 	}
-	if x := up.exchanges.match(d, now); x != nil {
-		x.guest.answered(x, d, now)
-		l.schedule(x.guest, now)
+	x := up.exchanges.match(d, now)
+	if x == nil {
+		up.exchanges.keep(d, now)
+		return
 	}
+	x.guest.answered(x, d, now)
+	l.schedule(x.guest, now)
 }
