@@ -1,7 +1,79 @@
 package filter
 
-import "context"
+import (
+	"context"
+	"errors"
+	"math"
 
-func (h *Host) setBandwidth(ctx context.Context, index int, s Spec) error { return nil }
+	"github.com/vmnetd/vmnetd"
+)
 
-func (h *Host) hasBandwidth(ctx context.Context, index int, s Spec) (bool, error) { return true, nil }
+// A device's root qdisc has what its netdev sends, its ingress what that
+// receives. The guest of a macvtap is behind the netdev's sending side; to the
+// guest of a tap, the netdev sends.
+
+// setBandwidth shapes what the netdev sends and polices what it receives.
+func (h *Host) setBandwidth(ctx context.Context, index int, s Spec) error {
+	sent, received := s.bandwidth()
+	err := h.police(ctx, index, received)
+	if err == nil {
+		err = h.shape(ctx, index, sent)
+	}
+	var said *vmnetd.Error
+	if err == nil || errors.As(err, &said) {
+		return err
+	}
+	return vmnetd.Errorf(vmnetd.ErrFailed, "the bandwidth of %s cannot be set: %w", s.Ifname, err)
+}
+
+func (h *Host) hasBandwidth(ctx context.Context, index int, s Spec) (bool, error) {
+	sent, received := s.bandwidth()
+	q, err := h.qdisc(ctx, index, rootParent)
+	if err != nil {
+		return false, err
+	}
+	ours := q.kind == "tbf" && q.handle == shaperHandle
+	if ours != (sent.Bits != 0) || ours && !shaped(q, sent) {
+		return false, nil
+	}
+	list, err := h.policers(ctx, index)
+	if err != nil {
+		return false, err
+	}
+	if received.Bits == 0 {
+		return len(list) == 0, nil
+	}
+	return len(list) == 1 && policed(list[0], received), nil
+}
+
+// bandwidth is what the netdev may send and what it may receive.
+func (s Spec) bandwidth() (sent, received Rate) {
+	if s.Hook == Egress {
+		return s.Out, s.In
+	}
+	return s.In, s.Out
+}
+
+// bytes is the rate in bytes/s.
+func (r Rate) bytes() uint64 { return max(r.Bits/8, 1) }
+
+// largest is the most bytes that a device hands over as one: segments are put
+// together to that (GSO_LEGACY_MAX_SIZE), with their header.
+const largest = 1<<16 + 128
+
+// shaperBurst is the bytes that leave at once: what was asked for, at least one
+// frame with a tag; else 10 ms, and ten frames of 1500 bytes. What is larger, the
+// bucket takes apart.
+func (r Rate) shaperBurst() uint32 { return r.burst(1522, 10*1500) }
+
+// policerBurst is the bytes that come in at once: what was asked for, at least the
+// largest that there is, which would never pass otherwise; else 10 ms, and twice
+// that.
+func (r Rate) policerBurst() uint32 { return r.burst(largest, 2*largest) }
+
+func (r Rate) burst(least, usual uint64) uint32 {
+	if r.Burst != 0 {
+		return uint32(max(uint64(r.Burst), least))
+	}
+	return uint32(min(max(r.bytes()/100, usual), math.MaxUint32))
+}

@@ -15,7 +15,7 @@ func explain(spec Spec, err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, unix.ENODEV):
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT): // it has gone since it was looked up
 		return vmnetd.Errorf(vmnetd.ErrNotFound, "no network device is named %s", vmnetd.Printable(spec.Ifname))
 	case lacking(err):
 		return vmnetd.Errorf(vmnetd.ErrUnsupported, "this kernel has no netdev %s hook (Linux %s): %w", spec.Hook, since[spec.Hook], err).
@@ -33,7 +33,7 @@ var since = map[string]string{Ingress: "4.2", Egress: "5.16"}
 // lacking says that the kernel knows no nf_tables, no family netdev or no such
 // hook (nf_tables_api.c, nft_chain_parse_hook).
 func lacking(err error) bool {
-	for _, e := range []error{unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.ENOENT, unix.EPROTONOSUPPORT} {
+	for _, e := range []error{unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
 		if errors.Is(err, e) {
 			return true
 		}

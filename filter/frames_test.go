@@ -9,7 +9,6 @@ import (
 
 const (
 	protoTCP = 6
-	multi    = "33:33:00:00:00:01"
 )
 
 func ether(dst, src net.HardwareAddr, kind uint16, payload []byte) []byte {
@@ -26,7 +25,9 @@ func arpFrame(dst, src net.HardwareAddr, op int, sha net.HardwareAddr, spa netip
 	return ether(dst, src, 0x0806, append(body, make([]byte, 18)...))
 }
 
-func ip4(src, dst netip.Addr, proto byte, payload []byte) []byte { return ip4At(src, dst, proto, 0, payload) }
+func ip4(src, dst netip.Addr, proto byte, payload []byte) []byte {
+	return ip4At(src, dst, proto, 0, payload)
+}
 
 func ip4At(src, dst netip.Addr, proto byte, fragment uint16, payload []byte) []byte {
 	h := slices.Concat([]byte{0x45, 0}, be16(20+len(payload)), []byte{0, 1}, be16(int(fragment)), []byte{64, proto, 0, 0}, src.AsSlice(), dst.AsSlice())
@@ -50,7 +51,9 @@ func udp(sport, dport int, payload []byte) []byte {
 }
 
 func icmp6Of(kind byte, body ...[]byte) []byte {
-	return append([]byte{kind, 0, 0, 0}, slices.Concat(body...)...)
+	return append([]byte{kind, 0, 0, 0, 0, 0, 0, 0}, slices.Concat(body...)...)
 }
 
-func option(kind byte, value []byte) []byte { return append([]byte{kind, byte((len(value) + 2) / 8)}, value...) }
+func ndOption(kind byte, value []byte) []byte {
+	return append([]byte{kind, byte((len(value) + 2) / 8)}, value...)
+}

@@ -1,0 +1,107 @@
+package filter
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// watched tells how often something was lost.
+func watched(t *testing.T, h *Host) <-chan struct{} {
+	t.Helper()
+	lost := make(chan struct{}, 1000)
+	within, cancel := context.WithCancel(ctx())
+	done := make(chan error, 1)
+	go func() { done <- h.Watch(within, func() { lost <- struct{}{} }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return lost
+}
+
+func TestWhatSomebodyElseDoesToOurTableIsSeenAndPutRight(t *testing.T) {
+	for name, harm := range map[string][]string{
+		"flush":        {"flush", "ruleset"},
+		"table":        {"delete", "table", "netdev", "vmnetd"},
+		"chain":        {"flush", "chain", "netdev", "vmnetd", "mv0"},
+		"one rule":     nil,
+		"another rule": {"insert", "rule", "netdev", "vmnetd", "mv0", "accept"},
+		"element":      {"delete", "element", "netdev", "vmnetd", "mv0/ip6", "{ 2001:db8::7 }"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			g := macvtap(t, l)
+			l.set(t, g.strict())
+			lost := watched(t, l.Host)
+			if harm == nil {
+				harm = []string{"delete", "rule", "netdev", "vmnetd", "mv0", "handle", l.handleOf(t, "source MAC")}
+			}
+			began := time.Now()
+			nftRun(t, l.ns, harm...)
+			select {
+			case <-lost:
+			case <-time.After(time.Second):
+				t.Fatal("it was not seen within a second")
+			}
+			l.holds(t, g.strict(), false)
+			l.set(t, g.strict())
+			l.holds(t, g.strict(), true)
+			t.Logf("right again after %v", time.Since(began))
+			expectDropped(t, l, g, tricks()[0])
+		})
+	}
+}
+
+func TestWhatIsDoneBetweenOpenAndWatchIsSeen(t *testing.T) {
+	l := newLab(t)
+	l.set(t, macvtap(t, l).strict())
+	nftRun(t, l.ns, "flush", "ruleset")
+	select {
+	case <-watched(t, l.Host):
+	case <-time.After(time.Second):
+		t.Fatal("it was not seen")
+	}
+}
+
+func TestOurOwnChangesAndThoseOfOtherTablesAreNoLoss(t *testing.T) {
+	l := newLab(t)
+	s := macvtap(t, l).strict()
+	lost := watched(t, l.Host)
+	l.set(t, s)
+	s.Ethertypes = []uint16{0x0800}
+	l.set(t, s)
+	l.nft.dropSocket() // another socket of ours
+	if err := l.Remove(ctx(), s.Ifname); err != nil {
+		t.Fatal(err)
+	}
+	nftRun(t, l.ns, "add table netdev mine; add chain netdev mine vmnetd; delete table netdev mine; add table ip vmnetd")
+	nftRun(t, l.ns, "add", "chain", "netdev", "vmnetd", "last") // after all of these
+	<-lost
+	select {
+	case <-lost:
+		t.Error("there was more than one loss")
+	default:
+	}
+}
+
+func (l *lab) handleOf(t *testing.T, rule string) string {
+	t.Helper()
+	handle := ""
+	err := l.nft.run(ctx(), func(s *session) error {
+		rules, err := s.rules("mv0")
+		for _, r := range rules {
+			if r.name == rule {
+				handle = strconv.FormatUint(r.handle, 10)
+			}
+		}
+		return err
+	})
+	if err != nil || handle == "" {
+		t.Fatalf("no rule %s: %v", rule, err)
+	}
+	return handle
+}
