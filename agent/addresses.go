@@ -62,8 +62,19 @@ func (a *Agent) listenTo(ctx context.Context, r record) error {
 		if err != nil {
 			return err
 		}
-		return a.o.Learner.Watch(learn.Spec{Key: r.FullName(), Fd: fd, Sends: r.Mode.Sends(r.Kind), Uplink: r.Lower, MAC: mac})
+		return a.o.Learner.Watch(learn.Spec{Key: r.FullName(), Fd: fd, Sends: r.Mode.Sends(r.Kind), Uplink: r.Lower, MAC: mac, Leases: r.leases()})
 	})
+}
+
+// leases is the ends of what the guest has leased.
+func (r record) leases() map[netip.Addr]time.Time {
+	ends := map[netip.Addr]time.Time{}
+	for _, h := range r.Heard {
+		if !h.Until.IsZero() {
+			ends[h.IP] = h.Until
+		}
+	}
+	return ends
 }
 
 // deafen ends listening to a NIC.

@@ -243,9 +243,11 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 	if err := a.o.FP.Hit(failpoint.ConvergeUp); err != nil {
 		return r, err
 	}
+	told := a.promiscuity(ctx, r)
 	if err := a.setUp(ctx, r, dev, !r.Halted); err != nil {
 		return r, err
 	}
+	r = a.lookForPromisc(ctx, r, told)
 	if err := a.o.FP.Hit(failpoint.ConvergeStored); err != nil {
 		return r, err
 	}
@@ -255,11 +257,10 @@ func (a *Agent) linkUp(ctx context.Context, r record, dev tapdev.Device) (record
 		return r, fmt.Errorf("cannot write down that %s is attached: %w", r.FullName(), err)
 	}
 	a.retries.done(r.key())
-	a.lookForPromisc(ctx, r)
 	a.linkGuestsChanged(r)
 	if was != vmnetd.Attached {
 		a.announceOne(r, "attached")
-		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Mode.WithKind(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
+		a.event(vmnetd.Event{Event: "attached", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("%s on %s as %s, MAC %s", r.Device(), cmp.Or(r.Uplink, "an uplink that is not declared"), r.Ifname, r.MAC)})
 	}
 	a.changed(r)
 	return r, nil

@@ -71,7 +71,9 @@ func (r record) where() string {
 // in, has gone.
 func (a *Agent) dev(ctx context.Context, r record) (dev tapdev.Device, err error) {
 	if !r.Moved {
-		return a.o.Devices.Find(ctx, r.Ifname)
+		dev, err = a.o.Devices.Find(ctx, r.Ifname)
+		dev.Queues = r.Queues // a tap's device does not tell
+		return dev, err
 	}
 	err = a.at(ctx, r.home(), false, func(p room.Place) error {
 		dev, err = p.FindNIC(ctx, r.VM, r.ID)

@@ -102,7 +102,7 @@ func TestAMovedDeviceIsFoundByItsMarkAndIsDown(t *testing.T) {
 	a := newAway(t, l)
 	l.ns.SetUp(t, a.dev.Ifname)
 	dev := a.moved(t, l)
-	if dev.Up || dev.Ifname != a.dev.Ifname || dev.Kind != vmnetd.Macvlan || dev.Mode != vmnetd.Bridge || dev.Lower != 0 {
+	if dev.Up || dev.Ifname != a.dev.Ifname || dev.Kind != vmnetd.Macvlan || dev.Mode != vmnetd.Bridge || dev.Lower != l.u0.Index {
 		t.Errorf("it arrived as %+v", dev)
 	}
 	if _, err := l.FindNIC(t.Context(), "vm1", "net0"); err == nil {
