@@ -50,12 +50,15 @@ func mute(t *testing.T) *testkit.Netns {
 	t.Helper()
 	ns := testkit.NewNetns(t)
 	for _, of := range []string{"all", "default"} {
-		err := ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/"+of+"/disable_ipv6", []byte("1"), 0) })
-		if err != nil {
+		if err := ns.Do(func() error { return disableIPv6(of, "1") }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return ns
+}
+
+func disableIPv6(of, value string) error {
+	return os.WriteFile("/proc/sys/net/ipv6/conf/"+of+"/disable_ipv6", []byte(value), 0)
 }
 
 // open opens the queue of a tap device and sets it up.
