@@ -4,4 +4,7 @@
 // operating system would never send. A BPF program at the device's egress (tc
 // clsact) turns the question round into the answer. It stays with the device and
 // needs no process.
+//
+// program.go is the program, in assembler; asm.go its idioms. Loading it takes
+// CAP_BPF and CAP_NET_ADMIN, nothing else: it uses no packet pointers.
 package nexthop

@@ -22,20 +22,7 @@ var l3 = []rtnl.Attr{{Type: 1, Value: binary.NativeEndian.AppendUint16(nil, 1)}}
 func TestVMAGuestInModeL3FindsItsNextHop(t *testing.T) {
 	testkit.Require(t, "vm")
 	host, out := testkit.NewNetns(t), testkit.NewNetns(t)
-	testkit.NewVeth(t, host, "u0", out, "far0")
-	ip := func(n *testkit.Netns, args ...string) {
-		t.Helper()
-		if text, err := n.Command(t.Context(), "ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, text)
-		}
-	}
-	for n, addrs := range map[*testkit.Netns][]string{host: {"192.0.2.5/24", "2001:db8::5/64"}, out: {"192.0.2.77/24", "2001:db8::77/64"}} {
-		for _, a := range addrs {
-			ip(n, "addr", "add", a, "dev", map[*testkit.Netns]string{host: "u0", out: "far0"}[n], "nodad")
-		}
-	}
-	ip(out, "route", "add", "198.51.100.0/24", "via", "192.0.2.5")
-	ip(out, "route", "add", "2001:db8:9::/64", "via", "2001:db8::5")
+	wire(t, host, out)
 	room := mute(t)
 	a := l3Guest(t, host, room, "g0", "198.51.100.9", "2001:db8:9::9")
 	b := l3Guest(t, host, room, "g1", "198.51.100.10", "2001:db8:9::a")
@@ -70,6 +57,20 @@ func TestVMAGuestInModeL3FindsItsNextHop(t *testing.T) {
 			t.Errorf("%s: the neighbour got %x", name, got)
 		}
 	}
+}
+
+// wire is an uplink, u0, and a peer outside that routes the guests' addresses to it.
+func wire(t *testing.T, host, out *testkit.Netns) {
+	t.Helper()
+	testkit.NewVeth(t, host, "u0", out, "far0")
+	for _, a := range []string{"192.0.2.5/24", "2001:db8::5/64"} {
+		run(t, host, "ip", "addr", "add", a, "dev", "u0", "nodad")
+	}
+	for _, a := range []string{"192.0.2.77/24", "2001:db8::77/64"} {
+		run(t, out, "ip", "addr", "add", a, "dev", "far0", "nodad")
+	}
+	run(t, out, "ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.5")
+	run(t, out, "ip", "route", "add", "2001:db8:9::/64", "via", "2001:db8::5")
 }
 
 func l3Guest(t *testing.T, host, room *testkit.Netns, name, ip4, ip6 string) *guest {
