@@ -1,19 +1,22 @@
 package filter
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// elements are the elements of a set: an interval is where it begins, and where
-// what is outside begins again.
+// elements are what a set has.
 type elements map[element]bool
 
-type element struct {
-	key string
-	end bool // NFT_SET_ELEM_INTERVAL_END
-}
+// element is a value, or an interval: where it begins, and where what is outside
+// begins again, "" when that is nowhere. The kernel has these two as elements of
+// their own, and takes an interval only as a whole and from below
+// (net/netfilter/nft_set_rbtree.c, __nft_rbtree_insert).
+type element struct{ first, after string }
 
 // interval says that a list's values may be ranges, and its set has intervals.
 func (l list) interval() bool { return l.key.Name != nftables.TypeEtherAddr.Name }
@@ -35,23 +38,23 @@ func (l list) elements() elements {
 }
 
 func (e elements) add(first, last []byte, interval bool) {
-	e[element{key: string(first)}] = true
-	if after, ok := next(last); interval && ok {
-		e[element{key: string(after), end: true}] = true
+	k := element{first: string(first)}
+	if interval {
+		k.after = next(last)
 	}
+	e[k] = true
 }
 
-// next is the value after it; false when it is the last: such an interval has no
-// end.
-func next(b []byte) ([]byte, bool) {
+// next is the value after it, "" when it is the last.
+func next(b []byte) string {
 	after := append([]byte{}, b...)
 	for i := len(after) - 1; i >= 0; i-- {
 		after[i]++
 		if after[i] != 0 {
-			return after, true
+			return string(after)
 		}
 	}
-	return nil, false
+	return ""
 }
 
 // without are the elements that others do not have.
@@ -70,7 +73,7 @@ func (s *session) elements(set string) (elements, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := elements{}
+	var bounds []bound
 	for _, m := range msgs {
 		err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
 			if ad.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
@@ -78,7 +81,8 @@ func (s *session) elements(set string) (elements, error) {
 			}
 			ad.Nested(func(list *netlink.AttributeDecoder) error {
 				for list.Next() {
-					list.Nested(e.decode)
+					bounds = append(bounds, bound{})
+					list.Nested(bounds[len(bounds)-1].decode)
 				}
 				return nil
 			})
@@ -87,28 +91,73 @@ func (s *session) elements(set string) (elements, error) {
 			return nil, err
 		}
 	}
-	return e, nil
+	return paired(bounds), nil
 }
 
-func (e elements) decode(ad *netlink.AttributeDecoder) error {
-	var k element
+// bound is an element as the kernel has it.
+type bound struct {
+	key string
+	end bool // NFT_SET_ELEM_INTERVAL_END
+}
+
+func (b *bound) decode(ad *netlink.AttributeDecoder) error {
 	for ad.Next() {
 		switch ad.Type() {
 		case unix.NFTA_SET_ELEM_FLAGS:
-			k.end = ad.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			b.end = ad.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_KEY:
 			ad.Nested(func(data *netlink.AttributeDecoder) error {
 				for data.Next() {
 					if data.Type() == unix.NFTA_DATA_VALUE {
-						k.key = string(data.Bytes())
+						b.key = string(data.Bytes())
 					}
 				}
 				return nil
 			})
 		}
 	}
-	e[k] = true
 	return nil
+}
+
+// before puts bounds from below, and an end before the beginning beside it.
+func (b bound) before(o bound) int {
+	switch {
+	case b.key != o.key:
+		return strings.Compare(b.key, o.key)
+	case b.end == o.end:
+		return 0
+	case b.end:
+		return -1
+	}
+	return 1
+}
+
+func paired(bounds []bound) elements {
+	slices.SortFunc(bounds, bound.before)
+	e := elements{}
+	for i, b := range bounds {
+		k := element{first: b.key}
+		if i+1 < len(bounds) && bounds[i+1].end {
+			k.after = bounds[i+1].key
+		}
+		if !b.end {
+			e[k] = true
+		}
+	}
+	return e
+}
+
+// bounds are the elements as the kernel takes them.
+func (e elements) bounds() []bound {
+	var list []bound
+	for k := range e {
+		list = append(list, bound{key: k.first})
+		if k.after != "" {
+			list = append(list, bound{key: k.after, end: true})
+		}
+	}
+	slices.SortFunc(list, bound.before)
+	return list
 }
 
 func newSet(l list, id int) netlink.Message {
@@ -131,7 +180,7 @@ func changeElements(kind int, set string, e elements) []netlink.Message {
 		return nil
 	}
 	var attrs []netlink.Attribute
-	for k := range e {
+	for _, k := range e.bounds() {
 		var flags []netlink.Attribute
 		if k.end {
 			flags = []netlink.Attribute{number(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)}

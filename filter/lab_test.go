@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -29,9 +30,19 @@ func newLab(t testing.TB) *lab {
 	t.Helper()
 	testkit.Require(t, "netns")
 	l := &lab{ns: testkit.NewNetns(t), out: testkit.NewNetns(t)}
+	quiet(t, l.ns)
 	testkit.NewVeth(t, l.ns, "u0", l.out, "far0")
 	l.Host = openHost(t, l.ns)
 	return l
+}
+
+// quiet keeps the kernel from speaking IPv6 by itself on devices to come.
+func quiet(t testing.TB, ns *testkit.Netns) {
+	t.Helper()
+	err := ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func openHost(t testing.TB, ns *testkit.Netns) *Host {
@@ -126,8 +137,9 @@ func tapGuest(t testing.TB, l *lab) guest {
 
 func veth(t *testing.T, l *lab) guest {
 	inside := testkit.NewNetns(t)
+	quiet(t, inside)
 	testkit.NewVeth(t, l.ns, "ve0", inside, "eth0")
-	inside.Set(t, "eth0", rtnl.MAC(ownMAC), rtnl.AddrGenNone())
+	inside.Set(t, "eth0", rtnl.MAC(ownMAC))
 	l.bridged(t, "ve0")
 	fd := rawSocket(t, inside, "eth0")
 	return guest{ifname: "ve0", hook: Ingress, mac: ownMAC, send: func(frame []byte) {

@@ -1,0 +1,161 @@
+package filter
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/testkit"
+)
+
+func tc(t testing.TB, ns *testkit.Netns, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("tc"); err != nil {
+		t.Skip("there is no tc(8) to look with")
+	}
+	out, err := ns.Command(ctx(), "tc", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("tc %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestWhatTheNetdevSendsIsShapedLive(t *testing.T) {
+	for hook, spec := range map[string]func(Rate) Spec{
+		Egress:  func(r Rate) Spec { return Spec{Hook: Egress, Out: r} },
+		Ingress: func(r Rate) Spec { return Spec{Hook: Ingress, In: r} },
+	} {
+		t.Run(hook, func(t *testing.T) {
+			l := newLab(t)
+			g := macvtap(t, l)
+			for _, step := range []struct {
+				rate Rate
+				want string
+			}{
+				{Rate{Bits: 10_000_000}, "rate 10Mbit burst 15000b"},
+				{Rate{Bits: 20_000_000, Burst: 40000}, "rate 20Mbit burst 40000b"},
+				{Rate{Bits: 80_000_000_000}, "rate 80Gbit"},
+				{Rate{}, ""},
+			} {
+				s := spec(step.rate)
+				s.Ifname = g.ifname
+				l.holds(t, s, false)
+				l.set(t, s)
+				l.holds(t, s, true)
+				shown := tc(t, l.ns, "qdisc", "show", "dev", g.ifname)
+				if !strings.Contains(shown, step.want) || strings.Contains(shown, "tbf") != (step.want != "") {
+					t.Errorf("tc shows %q, want %q", shown, step.want)
+				}
+			}
+		})
+	}
+}
+
+// The burst leaves at once and the queue holds 50 ms: of a thousand frames sent
+// at once most are dropped.
+func TestWhatExceedsTheRateIsDropped(t *testing.T) {
+	l := newLab(t)
+	g := macvtap(t, l)
+	l.set(t, Spec{Ifname: g.ifname, Hook: g.hook, Out: Rate{Bits: 1_000_000}})
+	began := time.Now()
+	for range 1000 {
+		g.send(ether(peerMAC, g.mac, 0x88b6, make([]byte, 1000)))
+	}
+	took := time.Since(began)
+	shown := tc(t, l.ns, "-s", "qdisc", "show", "dev", g.ifname)
+	_, rest, _ := strings.Cut(shown, "(dropped ")
+	n := 0
+	for _, c := range rest {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	if passed := 1000 - n; passed > 40+int(took.Seconds()*130) {
+		t.Errorf("%d of 1000 passed within %v:\n%s", passed, took, shown)
+	}
+}
+
+func TestAForeignRootQdiscStays(t *testing.T) {
+	l := newLab(t)
+	g := macvtap(t, l)
+	tc(t, l.ns, "qdisc", "add", "dev", g.ifname, "root", "handle", "7:", "tbf", "rate", "5mbit", "burst", "20k", "latency", "50ms")
+	l.set(t, g.strict())
+	if shown := tc(t, l.ns, "qdisc", "show", "dev", g.ifname); !strings.Contains(shown, "tbf 7:") {
+		t.Errorf("tc shows %q", shown)
+	}
+}
+
+// Kernels are built without the action police; then it is said, and the device has
+// no qdisc with half of a filter.
+func TestAKernelThatCannotPoliceSaysSo(t *testing.T) {
+	l := newLab(t)
+	g := macvtap(t, l)
+	err := l.Set(ctx(), Spec{Ifname: g.ifname, Hook: g.hook, In: Rate{Bits: 1_000_000}})
+	if err == nil {
+		t.Skip("this kernel can police")
+	}
+	if !errors.Is(err, vmnetd.ErrUnsupported) {
+		t.Errorf("it said %v", err)
+	}
+	if shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "ingress"); shown != "" {
+		t.Errorf("tc shows %q", shown)
+	}
+	l.set(t, Spec{Ifname: g.ifname, Hook: g.hook})
+}
+
+func TestVMWhatTheNetdevReceivesIsPoliced(t *testing.T) {
+	testkit.Require(t, "vm")
+	l := newLab(t)
+	g := tap(t, l)
+	tc(t, l.ns, "qdisc", "add", "dev", g.ifname, "clsact")
+	tc(t, l.ns, "filter", "add", "dev", g.ifname, "ingress", "pref", "10", "matchall", "action", "pass")
+	tc(t, l.ns, "filter", "add", "dev", g.ifname, "egress", "pref", "10", "matchall", "action", "pass")
+	for _, step := range []struct {
+		rate Rate
+		want string
+	}{
+		{Rate{Bits: 8_000_000, Burst: 100_000}, "rate 8Mbit"},
+		{Rate{Bits: 16_000_000}, "rate 16Mbit"},
+		{Rate{Bits: 80_000_000_000}, "rate 80Gbit"},
+		{Rate{}, ""},
+	} {
+		s := Spec{Ifname: g.ifname, Hook: g.hook, Out: step.rate}
+		l.holds(t, s, false)
+		l.set(t, s)
+		l.holds(t, s, true)
+		shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "ingress")
+		if !strings.Contains(shown, step.want) || strings.Count(shown, "police") > 1 || !strings.Contains(shown, "pref 10 ") {
+			t.Errorf("%v: tc shows %s", step.rate, shown)
+		}
+	}
+	if shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "egress"); !strings.Contains(shown, "pref 10 ") {
+		t.Errorf("the filter of somebody else has gone: %s", shown)
+	}
+}
+
+func TestVMWhatExceedsThePolicersRateIsDropped(t *testing.T) {
+	testkit.Require(t, "vm")
+	l := newLab(t)
+	g := macvtap(t, l)
+	// With In at egress's device: what comes for the guest is policed.
+	l.set(t, Spec{Ifname: g.ifname, Hook: g.hook, In: Rate{Bits: 8000, Burst: 1}})
+	fd := rawSocket(t, l.out, "far0")
+	frame := ether(g.mac, peerMAC, 0x88b6, make([]byte, 1000))
+	for range 200 {
+		if _, err := unix.Write(fd, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := tc(t, l.ns, "-s", "filter", "show", "dev", g.ifname, "ingress")
+	for deadline := time.Now().Add(testkit.Patience); !strings.Contains(shown, "dropped 1"); shown = tc(t, l.ns, "-s", "filter", "show", "dev", g.ifname, "ingress") {
+		if time.Now().After(deadline) {
+			t.Fatalf("of 200 frames of 1014 bytes none was beyond 65664 bytes: %s", shown)
+		}
+	}
+}
