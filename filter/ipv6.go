@@ -42,9 +42,10 @@ func ipv6(s Spec, l lists) []rule {
 // source6 is where an IPv6 packet says it comes from.
 func source6() field { return network(8, 16) }
 
-// icmp6 holds for that type of ICMPv6, behind whatever extension headers.
+// icmp6 holds for that type of ICMPv6, behind whatever extension headers; in IPv4
+// it means nothing.
 func icmp6(kind byte) terms {
-	return all(is6(), upper().is(protoICMPv6), transport(0, 1).is(kind))
+	return all(upper().is(protoICMPv6), transport(0, 1).is(kind))
 }
 
 // laterFragment holds for every fragment but the first: 13 bits of the offset

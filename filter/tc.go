@@ -83,9 +83,10 @@ func option(list []syscall.NetlinkRouteAttr, kind uint16) []byte {
 // qdisc is the qdisc of a device under that parent: asked for alone, since a dump
 // is of all devices. The zero tcObject when there is none. Of a qdisc that is
 // built in, such as noqueue, the kernel says nothing, so an acknowledgement is
-// asked for too (net/sched/sch_api.c, tc_qdisc_dump_ignore).
+// asked for too, and whoever asked is answered by an echo alone
+// (net/sched/sch_api.c, qdisc_get_notify).
 func (h *Host) qdisc(ctx context.Context, index int, parent uint32) (tcObject, error) {
-	msgs, err := h.conn.Exchange(ctx, tcMessage(unix.RTM_GETQDISC, unix.NLM_F_ACK, index, parent, 0, 0), unix.RTM_NEWQDISC)
+	msgs, err := h.conn.Exchange(ctx, tcMessage(unix.RTM_GETQDISC, unix.NLM_F_ACK|unix.NLM_F_ECHO, index, parent, 0, 0), unix.RTM_NEWQDISC)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return tcObject{}, nil
 	}
