@@ -215,22 +215,22 @@ func decode(b []byte, each func(*netlink.AttributeDecoder)) error {
 // shows. It leaves pieces out that it does not know.
 const markPrint userdata.Type = 0x76
 
-func mark(name string, print uint64) []byte {
+func mark(name string, fingerprint uint64) []byte {
 	b := userdata.AppendString(nil, userdata.TypeComment, name)
-	return userdata.Append(b, markPrint, binary.BigEndian.AppendUint64(nil, print))
+	return userdata.Append(b, markPrint, binary.BigEndian.AppendUint64(nil, fingerprint))
 }
 
 // parseMark does not trust what others may have written.
-func parseMark(b []byte) (name string, print uint64) {
+func parseMark(b []byte) (name string, fingerprint uint64) {
 	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
 		kind, piece := userdata.Type(b[0]), b[2:2+int(b[1])]
 		switch {
 		case kind == userdata.TypeComment:
 			name = strings.TrimRight(string(piece), "\x00")
 		case kind == markPrint && len(piece) == 8:
-			print = binary.BigEndian.Uint64(piece)
+			fingerprint = binary.BigEndian.Uint64(piece)
 		}
 		b = b[2+len(piece):]
 	}
-	return name, print
+	return name, fingerprint
 }
