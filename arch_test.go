@@ -43,11 +43,10 @@ var onlyIn = map[string]struct {
 	why      string
 }{
 	"github.com/goccy/go-yaml":           {[]string{"config", "internal/hostconf"}, "the rest sees clean types, never YAML"},
-	"github.com/vishvananda/netlink":     {[]string{"internal/rtnl", "tapdev", "bonding", "uplink", "filter", "nexthop", "hostlink"}, "the rest sees links as rtnl.Link"},
+	"github.com/vishvananda/netlink":     {[]string{"internal/rtnl", "tapdev", "bonding", "uplink", "filter", "nexthop"}, "the rest sees links as rtnl.Link"},
 	"github.com/godbus/dbus/v5":          {[]string{"dbusapi", "internal/bus", "internal/testkit"}, "one door to the bus"},
 	"github.com/google/nftables":         {[]string{"filter"}, "the rest sees what a guest may send, never rules"},
 	"github.com/cilium/ebpf":             {[]string{"nexthop"}, "one program, one place"},
-	"github.com/insomniacslk/dhcp":       {[]string{"learn"}, "the rest sees addresses, never packets"},
 	"github.com/mdlayher/genetlink":      {[]string{"teaming"}, "the team family is teaming's alone"},
 	"github.com/digitalocean/go-qemu":    {[]string{"hypervisor"}, "the rest sees VMs and NICs, never QMP"},
 	"github.com/digitalocean/go-libvirt": {[]string{"hypervisor", "internal/bench"}, "the rest sees VMs, NICs and definitions, never libvirt"},
