@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"slices"
+
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -29,10 +31,10 @@ func dropRule(chain string, handle uint64) netlink.Message {
 // addRule puts a rule before the one with that handle, or behind all when it is
 // 0.
 func addRule(chain string, r newRule, counted expr.Counter, before uint64) netlink.Message {
-	var list []netlink.Attribute
-	for _, e := range append(append(terms{}, r.when...), &counted, r.verdict()) {
-		list = append(list, raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, expression(e)))
-	}
+	list := slices.Concat(r.body, []netlink.Attribute{
+		raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, expression(&counted)),
+		raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, r.verdict),
+	})
 	attrs := []netlink.Attribute{
 		text(unix.NFTA_RULE_TABLE, Table), text(unix.NFTA_RULE_CHAIN, chain),
 		nest(unix.NFTA_RULE_EXPRESSIONS, list...), raw(unix.NFTA_RULE_USERDATA, mark(r.name, r.print)),

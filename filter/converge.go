@@ -19,7 +19,23 @@ type want struct {
 // newRule is a rule ready to be sent.
 type newRule struct {
 	rule
-	print uint64
+	body    []netlink.Attribute // the conditions
+	verdict []byte
+	print   uint64
+}
+
+func encoded(r rule) newRule {
+	n := newRule{rule: r, verdict: expression(verdict(r.drop))}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(r.name))
+	_, _ = h.Write(n.verdict)
+	for _, e := range r.when {
+		b := expression(e)
+		_, _ = h.Write(b)
+		n.body = append(n.body, raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b))
+	}
+	n.print = h.Sum64()
+	return n
 }
 
 // hooks are the numbers of the hooks (uapi/linux/netfilter.h).
@@ -34,7 +50,7 @@ func wanted(spec Spec) want {
 	}
 	l := listsOf(spec)
 	for _, r := range rulesOf(spec, l) {
-		w.rules = append(w.rules, newRule{r, fingerprint(r)})
+		w.rules = append(w.rules, encoded(r))
 	}
 	used := setsUsed(w.rules)
 	for _, l := range []list{l.macs, l.ip4, l.ip6, l.vlans} {
@@ -57,15 +73,6 @@ func setsUsed(rules []newRule) map[string]bool {
 	return used
 }
 
-func fingerprint(r rule) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(r.name))
-	for _, e := range append(terms{r.verdict()}, r.when...) {
-		_, _ = h.Write(expression(e))
-	}
-	return h.Sum64()
-}
-
 func expression(e expr.Any) []byte {
 	b, err := expr.Marshal(unix.NFPROTO_NETDEV, e)
 	if err != nil { // an attribute of more than 64 KiB: nothing of ours is
@@ -77,21 +84,11 @@ func expression(e expr.Any) []byte {
 // converge makes the kernel have what is wanted, in one transaction; it sends
 // nothing when it has.
 func (s *session) converge(w want) error {
-	there, err := s.readFor(w)
+	there, err := s.read(w.ifname)
 	if err != nil {
 		return err
 	}
 	return s.commit(changes(w, there))
-}
-
-// readFor leaves out what need not be known for a device that has no chain:
-// sets that are left are emptied first.
-func (s *session) readFor(w want) (state, error) {
-	c, err := s.chain(w.ifname)
-	if err != nil || !c.there && len(w.rules) > 0 {
-		return state{}, err
-	}
-	return s.read(w.ifname)
 }
 
 // isFor says whether it is the chain that is wanted, but for its rules.
@@ -123,7 +120,7 @@ func makeAll(w want, there state) []netlink.Message {
 	for i, l := range w.sets {
 		has, known := there.sets[l.set]
 		if !known {
-			list = append(list, newSet(l, i+1), flushSet(l.set))
+			list = append(list, newSet(l, i+1))
 		}
 		list = append(list, changeElements(unix.NFT_MSG_DELSETELEM, l.set, has.without(l.elements()))...)
 		list = append(list, changeElements(unix.NFT_MSG_NEWSETELEM, l.set, l.elements().without(has))...)

@@ -190,9 +190,3 @@ func changeElements(kind int, set string, e elements) []netlink.Message {
 	return []netlink.Message{message(kind, netlink.Create,
 		text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, set), nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, attrs...))}
 }
-
-// flushSet deletes every element: a set may be left of a device of that name
-// whose chain went with it.
-func flushSet(name string) netlink.Message {
-	return message(unix.NFT_MSG_DELSETELEM, 0, text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, name))
-}

@@ -15,8 +15,8 @@ func drop(name string, when ...terms) rule { return rule{name, true, all(when...
 
 func accept(name string, when ...terms) rule { return rule{name, false, all(when...)} }
 
-func (r rule) verdict() *expr.Verdict {
-	if r.drop {
+func verdict(drop bool) *expr.Verdict {
+	if drop {
 		return &expr.Verdict{Kind: expr.VerdictDrop}
 	}
 	return &expr.Verdict{Kind: expr.VerdictAccept}
