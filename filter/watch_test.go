@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 // watched tells how often something was lost.
@@ -104,4 +106,18 @@ func (l *lab) handleOf(t *testing.T, rule string) string {
 		t.Fatalf("no rule %s: %v", rule, err)
 	}
 	return handle
+}
+
+func TestMoreNewsThanTheSocketHoldsIsALoss(t *testing.T) {
+	l := newLab(t)
+	s := macvtap(t, l).strict()
+	if err := l.news.sock.SetReadBuffer(1); err != nil {
+		t.Fatal(err)
+	}
+	l.set(t, s) // ours alone
+	select {
+	case <-watched(t, l.Host):
+	case <-time.After(testkit.Patience):
+		t.Fatal("it was not told")
+	}
 }
