@@ -32,23 +32,11 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, place string, pids
 	r.take(dev)
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, "")
 	r.Uplink, r.Network = a.placeOf(ctx, dev, vm)
-	r.Request = vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Uplink, Mode: r.Mode, MAC: r.MAC, Queues: r.Queues}
+	r.Request = vmnetd.Request{VM: r.VM, ID: r.ID, Network: r.Network, Uplink: r.Uplink, Mode: r.Mode, Queues: r.Queues}
 	if err == nil {
 		r = a.adoptPlace(ctx, r, vm)
 	}
-	if d, err := a.decide(ctx, r.Request, vm); err == nil {
-		r.Change, r.Terms = d.MACChange == policy.ChangeAllow, termsOf(d)
-		if mac, err := vmnetd.ParseMAC(d.MAC); err == nil && bytes.Equal(tapdev.HostMAC(r.Kind, mac), dev.MAC) {
-			r.MAC = d.MAC // the device of a tap has another one than its guest
-		}
-	}
-	r.Terms.Flag = dev.Flag
-	for _, p := range dev.IPs {
-		if !slices.Contains(r.Terms.IPs, p) {
-			r.Heard = append(r.Heard, heard{IP: p.Addr(), How: "its device", At: time.Now()})
-		}
-	}
-	r.showIPs()
+	r = a.adoptTerms(ctx, r, dev, vm)
 	if r.byFD() && len(pids) > 0 {
 		if owner, err := a.ownerOf(pids[0]); err == nil { // it may have ended since
 			r.Owner = &owner
@@ -59,6 +47,32 @@ func (a *Agent) adopt(ctx context.Context, dev tapdev.Device, place string, pids
 	}
 	a.o.Log.Info("adopted", "vm", r.VM, "id", r.ID, "ifname", r.Ifname, "via", r.Via)
 	return a.store.put(r)
+}
+
+// adoptTerms gives the NIC what policy would give it now, with the addresses that its
+// device has. What policy says nothing about is kept from sending what is not its own.
+func (a *Agent) adoptTerms(ctx context.Context, r record, dev tapdev.Device, vm hypervisor.VM) record {
+	for _, p := range dev.IPs {
+		r.Request.IPs = append(r.Request.IPs, p.Addr().String())
+	}
+	if bytes.Equal(tapdev.HostMAC(r.Kind, dev.MAC), dev.MAC) { // the device of a tap has another one than its guest
+		r.Request.MAC = r.MAC
+	}
+	d, err := a.decide(ctx, r.Request, vm)
+	if err != nil {
+		r.Terms.Filter = policy.Filtered{Spoof: true, DHCPServer: true, RA: true}
+		for _, p := range dev.IPs {
+			r.Heard = append(r.Heard, heard{IP: p.Addr(), How: "its device", At: time.Now()})
+		}
+	} else {
+		r.Change, r.Terms = d.MACChange == policy.ChangeAllow, termsOf(d)
+		if r.Request.MAC == "" {
+			r.MAC = d.MAC
+		}
+	}
+	r.Request.MAC, r.Terms.Flag = r.MAC, dev.Flag
+	r.showIPs()
+	return r
 }
 
 // adoptPlace says where in its VM the NIC is, and whether it is there at the next

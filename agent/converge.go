@@ -72,24 +72,29 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 		}
 		r = there
 	}
-	if spec.Peer, err = a.farEnd(ctx, r); err != nil {
-		return r, tapdev.Device{}, err
-	}
-	if spec.Peer != nil {
-		defer spec.Peer.Close()
-	}
-	if r.Rdev != 0 { // before a new device gets the number of the one that has gone
-		if err := a.dropDead(ctx, r); err != nil {
-			return r, tapdev.Device{}, err
-		}
-	}
-	dev, err := a.o.Devices.Ensure(ctx, spec)
+	dev, err := a.ensure(ctx, r, spec)
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}
 	r.take(dev)
 	a.store.note(r)
 	return r, dev, a.o.FP.Hit(failpoint.ConvergeDevice)
+}
+
+// ensure makes the device, or verifies the one that is there.
+func (a *Agent) ensure(ctx context.Context, r record, spec tapdev.Spec) (dev tapdev.Device, err error) {
+	if spec.Peer, err = a.farEnd(ctx, r); err != nil {
+		return dev, err
+	}
+	if spec.Peer != nil {
+		defer spec.Peer.Close()
+	}
+	if r.Rdev != 0 { // before a new device gets the number of the one that has gone
+		if err := a.dropDead(ctx, r); err != nil {
+			return dev, err
+		}
+	}
+	return a.o.Devices.Ensure(ctx, spec)
 }
 
 // dropDead removes what a device that others deleted has left in /dev.
@@ -156,12 +161,17 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	if err != nil {
 		return r, err
 	}
-	if r.byName() {
+	switch {
+	case r.byName():
 		r.VHost, r.VHostReason = a.vhostByName(place)
-	}
-	if r.endpoint() {
+	case r.endpoint():
 		r.VHostReason = ""
 	}
+	return a.handed(r, dev, vm, place), nil
+}
+
+// handed notes who has the queues, and where the NIC is.
+func (a *Agent) handed(r record, dev tapdev.Device, vm hypervisor.VM, place hypervisor.Place) record {
 	r.Halted, r.Persistent = halts(vm), vm.Persistent
 	r.Handed, r.Instance, r.Via = dev.Ifindex, vm.Instance, vm.Via
 	r.Bus, r.Addr = cmp.Or(place.Bus, r.Bus), cmp.Or(place.Addr, r.Addr)
@@ -169,7 +179,7 @@ func (a *Agent) handover(ctx context.Context, r record, dev tapdev.Device, vm hy
 	if owner, err := a.ownerOf(vm.PID); err == nil && vm.PID != 0 {
 		r.Owner = &owner
 	}
-	return r, nil
+	return r
 }
 
 // placed is a record that knows where its NIC is: libvirt chooses a place and has

@@ -39,14 +39,14 @@ func (r record) home() string {
 // was made there.
 func (r record) leaves() bool { return r.home() != "" && (!r.endpoint() || r.Mode.Sends(r.Kind) == "") }
 
-// at calls f with the place that is named so. make: vmnetd's own is made where it
+// at calls f with the place that is named so. mayMake: vmnetd's own is made where it
 // is missing.
-func (a *Agent) at(ctx context.Context, name string, make bool, f func(room.Place) error) error {
+func (a *Agent) at(ctx context.Context, name string, mayMake bool, f func(room.Place) error) error {
 	switch name {
 	case "":
 		return f(a.o.Rooms.Here())
 	case ownRoom:
-		p, err := a.o.Rooms.Own(ctx, make)
+		p, err := a.o.Rooms.Own(ctx, mayMake)
 		if err != nil {
 			return err
 		}

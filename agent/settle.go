@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -31,6 +32,9 @@ func (a *Agent) settle(ctx context.Context, r record, dev tapdev.Device) (record
 		return r, dev, nil
 	}
 	err := a.at(ctx, r.home(), true, func(p room.Place) error {
+		if r.endpoint() && !strings.HasPrefix(r.Instance, viaNetns+p.ID()+":") {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is another network namespace than a moment ago", r.home()).WithNext("try again")
+		}
 		if r.leaves() && !r.Moved {
 			r.Moved = true // a start after a crash looks there, too
 			if err := a.store.put(r); err != nil {

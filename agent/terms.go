@@ -115,7 +115,7 @@ func (r record) guard(ifname string) (filter.Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Spoof, s.MACs, s.Trunk = true, macs, r.Terms.Trunk
+	s.Spoof, s.MACs, s.Trunk, s.Learn = true, macs, r.Terms.Trunk, r.Terms.Learn
 	s.IPs = append(r.hosts(), r.Terms.Extra.IPs...)
 	s.Pin4, s.Pin6 = r.pinned()
 	return s, nil

@@ -182,9 +182,9 @@ type Devices interface {
 type Rooms interface {
 	// Here is the daemon's own namespace.
 	Here() room.Place
-	// Own is vmnetd's own namespace: the one that is there, or, with make, a new
+	// Own is vmnetd's own namespace: the one that is there, or, with mayMake, a new
 	// one; vmnetd.ErrNotFound when there is none.
-	Own(ctx context.Context, make bool) (room.Place, error)
+	Own(ctx context.Context, mayMake bool) (room.Place, error)
 	// At is the namespace of a path; its caller closes the Place.
 	At(ctx context.Context, path string) (room.Place, error)
 	// Run tells of devices in vmnetd's own namespace that come, go or change, and of

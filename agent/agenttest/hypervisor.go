@@ -31,7 +31,7 @@ func (f Hypervisor) Find(_ context.Context, name, via string) (hypervisor.VM, er
 			if ns == nil {
 				return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
 			}
-			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: fmt.Sprintf("netns:%p", ns)}
+			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: fmt.Sprintf("netns:%s:%p", path, ns)}
 			return nil
 		}
 		v, err := f.W.vm(name)

@@ -32,12 +32,12 @@ type (
 func (f Rooms) Here() room.Place { return place{f.W, ""} }
 
 // Own implements agent.Rooms.
-func (f Rooms) Own(_ context.Context, make bool) (room.Place, error) {
+func (f Rooms) Own(_ context.Context, mayMake bool) (room.Place, error) {
 	err := f.W.do("Own", func() error {
 		if f.W.places[OwnRoom] != nil {
 			return nil
 		}
-		if !make {
+		if !mayMake {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no namespace of vmnetd's")
 		}
 		f.W.places[OwnRoom] = &netns.NS{}
@@ -128,9 +128,14 @@ type place struct {
 	name string
 }
 
-func (p place) ID() string    { return p.name }
+// ID implements room.Place.
+func (p place) ID() string { return p.name }
+
+// NS implements room.Place.
 func (p place) NS() *netns.NS { return p.w.places[p.name] }
-func (p place) Close() error  { return nil }
+
+// Close implements room.Place.
+func (p place) Close() error { return nil }
 
 func (p place) device(vm, id string) (*device, error) {
 	for _, d := range p.w.devices {
@@ -141,6 +146,7 @@ func (p place) device(vm, id string) (*device, error) {
 	return nil, vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device of %s in %s", vmnetd.FullName(vm, id), p.name)
 }
 
+// FindNIC implements room.Place.
 func (p place) FindNIC(_ context.Context, vm, id string) (dev tapdev.Device, err error) {
 	err = p.w.do("FindNIC", func() error {
 		d, err := p.device(vm, id)
@@ -152,6 +158,7 @@ func (p place) FindNIC(_ context.Context, vm, id string) (dev tapdev.Device, err
 	return dev, err
 }
 
+// Ours implements room.Place.
 func (p place) Ours(context.Context) (list []tapdev.Device, err error) {
 	err = p.w.do("Ours", func() error {
 		for _, d := range p.w.devices {
@@ -164,6 +171,7 @@ func (p place) Ours(context.Context) (list []tapdev.Device, err error) {
 	return list, err
 }
 
+// Settle implements room.Place.
 func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (got tapdev.Device, err error) {
 	err = p.w.do("Settle", func() error {
 		d, err := p.device(dev.VM, dev.ID)
@@ -177,6 +185,7 @@ func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (
 	return got, err
 }
 
+// SetUp implements room.Place.
 func (p place) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
 	return p.w.do("SetUp", func() error {
 		d, err := p.device(dev.VM, dev.ID)
@@ -187,6 +196,7 @@ func (p place) SetUp(_ context.Context, dev tapdev.Device, up bool) error {
 	})
 }
 
+// Remove implements room.Place.
 func (p place) Remove(_ context.Context, devs ...tapdev.Device) error {
 	return p.w.do("Remove", func() error {
 		for _, dev := range devs {
@@ -200,6 +210,7 @@ func (p place) Remove(_ context.Context, devs ...tapdev.Device) error {
 	})
 }
 
+// Guard implements room.Place.
 func (p place) Guard(_ context.Context, spec filter.Spec) error {
 	return p.w.do("Guard", func() error {
 		p.w.guards[p.name+"/"+spec.Ifname] = spec
@@ -207,6 +218,7 @@ func (p place) Guard(_ context.Context, spec filter.Spec) error {
 	})
 }
 
+// Holds implements room.Place.
 func (p place) Holds(_ context.Context, spec filter.Spec) (holds bool, err error) {
 	err = p.w.do("Holds", func() error {
 		_, holds = p.w.guards[p.name+"/"+spec.Ifname]
@@ -215,6 +227,7 @@ func (p place) Holds(_ context.Context, spec filter.Spec) (holds bool, err error
 	return holds, err
 }
 
+// Unguard implements room.Place.
 func (p place) Unguard(_ context.Context, ifnames ...string) error {
 	return p.w.do("Unguard", func() error {
 		for _, name := range ifnames {
@@ -224,12 +237,15 @@ func (p place) Unguard(_ context.Context, ifnames ...string) error {
 	})
 }
 
+// Counters implements room.Place.
 func (p place) Counters(context.Context, string) ([]vmnetd.Counter, error) { return nil, nil }
 
+// Answer implements room.Place.
 func (p place) Answer(context.Context, tapdev.Device) error {
 	return p.w.do("Answer", func() error { return nil })
 }
 
+// Packets implements room.Place.
 func (p place) Packets(context.Context, tapdev.Device) (int, error) { return -1, nil }
 
 // Guard is the filter of a device, where it has one.
