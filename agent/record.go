@@ -100,7 +100,7 @@ func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 	}
 	return tapdev.Spec{
 		VM: r.VM, ID: r.ID, Ifname: r.Ifname, Lower: lower.Index, Mode: r.Mode, Kind: r.Kind, Flag: r.Terms.Flag, MAC: mac, MTU: mtu,
-		Queues: r.Queues, ByName: r.byName(), Filtered: r.Change, Port: r.port(),
+		Queues: r.Queues, ByName: r.byName(), Filtered: r.Change, Port: r.port(), BCQueue: r.Terms.BCQueue,
 	}, nil
 }
 

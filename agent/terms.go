@@ -23,6 +23,7 @@ type terms struct {
 	Learn     bool               `json:"learn,omitempty"`
 	Within    []netip.Prefix     `json:"within,omitempty"`
 	MaxIPs    int                `json:"max_ips,omitempty"`
+	BCQueue   int                `json:"bcqueuelen,omitempty"`
 	Filter    policy.Filtered    `json:"filter,omitzero"`
 	Extra     policy.Extra       `json:"extra,omitzero"`
 	Bandwidth policy.Bandwidth   `json:"bandwidth,omitzero"`
@@ -32,7 +33,7 @@ type terms struct {
 
 func termsOf(d policy.Decision) terms {
 	t := terms{
-		Flag: d.Flag, IPs: d.IPs, Learn: d.Learn, Within: d.Within, MaxIPs: d.MaxIPs,
+		Flag: d.Flag, IPs: d.IPs, Learn: d.Learn, Within: d.Within, MaxIPs: d.MaxIPs, BCQueue: d.BCQueue,
 		Filter: d.Filter, Extra: d.Extra, Bandwidth: d.Bandwidth, Port: d.Port, Trunk: d.Trunk,
 	}
 	for _, route := range d.Routes {

@@ -131,8 +131,8 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 	if err == nil {
 		r, err = a.guard(ctx, r, dev)
 	}
-	if err == nil && r.Mode.Info().Family == vmnetd.FamilyBridge {
-		r, _, err = a.device(ctx, r) // how it stands on its bridge
+	if err == nil && !r.Moved {
+		r, _, err = a.device(ctx, r) // how it stands on its bridge, how long its broadcast queue is
 	}
 	if err != nil {
 		a.stuck(r, fmt.Errorf("what the rules say now is not in force: %w", err))

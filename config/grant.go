@@ -18,6 +18,7 @@ type rawGrant struct {
 	bandwidth rawBandwidth
 	port      rawBridgePort
 	ipvlan    rawIPvlan
+	macvlan   rawMacvlan
 	extra     rawExtra
 }
 
@@ -47,6 +48,7 @@ func grantRows[T any](grant func(*T) *rawGrant) []row[T] {
 		key("bandwidth", func(t *T) *rawBandwidth { return &grant(t).bandwidth }, codec[rawBandwidth](bandwidthKeys)),
 		key("port", func(t *T) *rawBridgePort { return &grant(t).port }, codec[rawBridgePort](bridgePortKeys)),
 		key("ipvlan", func(t *T) *rawIPvlan { return &grant(t).ipvlan }, codec[rawIPvlan](ipvlanKeys)),
+		key("macvlan", func(t *T) *rawMacvlan { return &grant(t).macvlan }, codec[rawMacvlan](macvlanKeys)),
 	}
 }
 

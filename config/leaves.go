@@ -50,6 +50,7 @@ var leaves = []leaf{
 	leafOf("port.isolated", func(g *rawGrant) *got[bool] { return &g.port.isolated }, func(g *policy.Grant, v bool, at policy.Pos) { g.Port.Isolated, g.Port.IsolatedAt = &v, at }),
 	leafOf("port.learning", func(g *rawGrant) *got[bool] { return &g.port.learning }, func(g *policy.Grant, v bool, at policy.Pos) { g.Port.Learning, g.Port.LearningAt = &v, at }),
 	leafOf("port.bpdu_guard", func(g *rawGrant) *got[bool] { return &g.port.bpduGuard }, func(g *policy.Grant, v bool, at policy.Pos) { g.Port.BPDUGuard, g.Port.BPDUGuardAt = &v, at }),
+	leafOf("macvlan.bcqueuelen", func(g *rawGrant) *got[int] { return &g.macvlan.bcqueuelen }, func(g *policy.Grant, v int, at policy.Pos) { g.BCQueue, g.BCQueueAt = v, at }),
 	leafOf("ipvlan.flag", func(g *rawGrant) *got[string] { return &g.ipvlan.flag }, func(g *policy.Grant, v string, at policy.Pos) { g.Flag, g.FlagAt = v, at }),
 	leafOf("extra.macs", func(g *rawGrant) *got[[]got[string]] { return &g.extra.macs }, func(g *policy.Grant, v []got[string], at policy.Pos) { g.Extra.MACs, g.ExtraAt = values(v), at }),
 	leafOf("extra.ips", func(g *rawGrant) *got[[]got[netip.Prefix]] { return &g.extra.ips }, func(g *policy.Grant, v []got[netip.Prefix], at policy.Pos) { g.Extra.IPs, g.ExtraAt = values(v), at }),

@@ -32,6 +32,7 @@ type Decision struct {
 
 	Kind      vmnetd.Kind
 	Flag      string         // l2, l3
+	BCQueue   int            // macvtap, macvlan; 0: the kernel's
 	IPs       []netip.Prefix // /32 and /128 unless asked for otherwise
 	Routes    []Route
 	Learn     bool

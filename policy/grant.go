@@ -47,6 +47,7 @@ type grant struct {
 
 	ips       IPs
 	maxIPs    int
+	bcQueue   int
 	filter    Filtered
 	extra     Extra
 	bandwidth Bandwidth

@@ -7,6 +7,7 @@ func (g *grant) putRest(over Grant, from func(Pos) source) {
 	}
 	lay(g, "max_ips", &g.maxIPs, over.MaxIPs, from(over.MaxIPsAt))
 	lay(g, "ipvlan.flag", &g.flag, over.Flag, from(over.FlagAt))
+	lay(g, "macvlan.bcqueuelen", &g.bcQueue, over.BCQueue, from(over.BCQueueAt))
 	g.putFilter(over.Filter, from)
 	lay(g, "bandwidth.in", &g.bandwidth.In.Bits, over.Bandwidth.In.Bits, from(over.InAt))
 	lay(g, "bandwidth.burst_in", &g.bandwidth.In.Burst, over.Bandwidth.In.Burst, from(over.InAt))

@@ -151,6 +151,9 @@ func (c *choice) take(m modeTrial) {
 	c.d.Second = m.name != c.firstChoice()
 	c.takeMAC(m)
 	c.takeGuard(m)
+	if m.info.Family == vmnetd.FamilyMacvlan {
+		c.d.BCQueue = c.grant.bcQueue
+	}
 	if onBridge(m.info) {
 		c.d.Port, c.d.Trunk = c.grant.port, c.network.Trunk
 	}

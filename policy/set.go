@@ -87,6 +87,8 @@ type Grant struct {
 	Port        Port   // switched: its port of the bridge
 	Flag        string // l2, l3: FlagBridge, FlagPrivate, FlagVEPA; "": not given (then FlagBridge)
 	FlagAt      Pos
+	BCQueue     int // macvlan: {bcqueuelen: …}: broadcasts and multicasts that wait to be copied to guests; 0: not given (then the kernel's 1000)
+	BCQueueAt   Pos
 }
 
 // DefaultMaxIPs is how many addresses are learned of one NIC.

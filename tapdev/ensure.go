@@ -168,7 +168,7 @@ func (h *Host) finish(ctx context.Context, spec Spec, lower rtnl.Link, index int
 	if err := h.harden(ctx, link, k.allMulti && !spec.Filtered); err != nil {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "cannot prepare %s: %w", link.Name, err)
 	}
-	if err := h.address(ctx, spec, link); err != nil {
+	if err := errors.Join(h.address(ctx, spec, link), h.queueBroadcasts(ctx, spec, link)); err != nil {
 		return Device{}, err
 	}
 	if k.lower.port {

@@ -26,10 +26,11 @@ type Spec struct {
 	MTU    int // bytes; 0: the lower device's
 	Queues int // queue pairs, 1 to MaxQueues; 0 for endpoints
 
-	Kind vmnetd.Kind // of Mode: its Kind for a VM, its Endpoint for a namespace; "": its Kind
-	Flag string      // l2, l3: flag of the lower device (bridge, private, vepa); "": bridge
-	Port Port        // switched: how it stands on the bridge Lower
-	Peer *netns.NS   // veth: where the far end is made, with the name Ifname and no mark
+	Kind    vmnetd.Kind // of Mode: its Kind for a VM, its Endpoint for a namespace; "": its Kind
+	Flag    string      // l2, l3: flag of the lower device (bridge, private, vepa); "": bridge
+	BCQueue int         // macvtap, macvlan: how many broadcasts may wait on the lower device; 0: as it is
+	Port    Port        // switched: how it stands on the bridge Lower
+	Peer    *netns.NS   // veth: where the far end is made, with the name Ifname and no mark
 
 	// ByName: somebody else opens the queues at /dev/tapIFINDEX, as libvirt does,
 	// so that node must be this device's.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 func (a *app) uplinkShowCommand() *cobra.Command {
@@ -33,8 +34,30 @@ func (a *app) uplinkShow(ctx context.Context, name string) error {
 			return a.printJSON(whole(u))
 		}
 		a.printUplink(u)
+		if dropped := droppedOn(ctx, u); dropped != "" {
+			a.printFields([][2]string{{"dropped", dropped}})
+		}
 		return nil
 	})
+}
+
+// droppedOn is how many frames an uplink received and dropped, "" for none, and
+// where this process is in another network namespace than the daemon.
+func droppedOn(ctx context.Context, u vmnetd.UplinkState) string {
+	conn, err := rtnl.Open()
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	link, err := conn.LinkByIndex(ctx, u.Ifindex)
+	if err != nil || link.Name != u.Ifname || link.MAC.String() != u.MAC {
+		return ""
+	}
+	n, err := conn.Dropped(ctx, u.Ifindex)
+	if err != nil || n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d received frames: nobody wanted them, or broadcasts came faster than they were copied to guests (macvlan: {bcqueuelen: …})", n)
 }
 
 func (a *app) printUplink(u vmnetd.UplinkState) {
