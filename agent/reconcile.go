@@ -171,6 +171,9 @@ func (a *Agent) lost(ctx context.Context, r record) record {
 		return r
 	}
 	dev, err := a.dev(ctx, r)
+	if errors.Is(err, vmnetd.ErrNotFound) && a.renamed(ctx, r) {
+		return r
+	}
 	if err == nil && dev.Ifindex == r.Handed || err != nil && !errors.Is(err, vmnetd.ErrNotFound) {
 		return r
 	}
@@ -179,6 +182,21 @@ func (a *Agent) lost(ctx context.Context, r record) record {
 	a.event(vmnetd.Event{Event: string(r.Phase), VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: r.Problem})
 	a.changed(r)
 	return r
+}
+
+// renamed gives a device its name back under which its filter is found
+// (net/netfilter/nf_tables_api.c: since Linux 6.16 a chain is bound by name).
+func (a *Agent) renamed(ctx context.Context, r record) bool {
+	link, there := a.o.Links.ByIndex(r.Ifindex)
+	if r.Moved || !there || link.Alias != vmnetd.Alias(r.VM, r.ID) || link.Name == r.Ifname {
+		return false
+	}
+	if err := a.o.Devices.Rename(ctx, r.gone(), r.Ifname); err != nil {
+		a.o.Log.Error("renamed device", "vm", r.VM, "id", r.ID, "err", err)
+		return false
+	}
+	a.event(vmnetd.Event{Event: "renamed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("somebody renamed its device to %s; it is %s again", link.Name, r.Ifname)})
+	return true
 }
 
 func (a *Agent) finishDetach(ctx context.Context, r record) {

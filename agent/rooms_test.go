@@ -292,6 +292,22 @@ func TestFiltersThatOthersRemovedComeBack(t *testing.T) {
 	}
 }
 
+func TestADeviceThatSomebodyRenamedIsPutRight(t *testing.T) {
+	h, a := attachedHost(t)
+	att := a.List("vm1")[0]
+	told := h.subscribe()
+	h.w.RenameDevice(att.Ifname, "mine")
+	eventually(t, "its name is back", func() error {
+		if now := a.List("vm1")[0]; told.count("renamed") != 1 || now.Ifindex != att.Ifindex {
+			return fmt.Errorf("%+v", now)
+		}
+		return h.works("vm1", "net0")
+	})
+	if told.count("broken") != 0 {
+		t.Error("the guest lost its NIC")
+	}
+}
+
 func TestNewRulesAboutWhatAGuestMaySendCountAtOnce(t *testing.T) {
 	h, a := attachedHost(t)
 	att := a.List("vm1")[0]

@@ -157,6 +157,8 @@ type Devices interface {
 	// Remove deletes devices; one that has gone, or whose name now belongs to
 	// another device, is fine.
 	Remove(ctx context.Context, devs ...tapdev.Device) error
+	// Rename gives a device its name back that somebody has renamed.
+	Rename(ctx context.Context, dev tapdev.Device, name string) error
 	// Move puts a device into another namespace: it keeps name and mark and is down
 	// there, and queues that are open go on working.
 	Move(ctx context.Context, dev tapdev.Device, to *netns.NS) error

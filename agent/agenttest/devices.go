@@ -190,6 +190,31 @@ func (f Devices) Move(_ context.Context, dev tapdev.Device, to *netns.NS) error 
 	})
 }
 
+// Rename implements agent.Devices.
+func (f Devices) Rename(_ context.Context, dev tapdev.Device, name string) error {
+	return f.W.do("Rename", func() error {
+		for is, d := range f.W.devices {
+			if d.Ifindex == dev.Ifindex {
+				delete(f.W.devices, is)
+				d.Ifname, f.W.devices[name], f.W.named[d.Ifindex] = name, d, name
+				f.W.linkChanged(d.Ifindex)
+				return nil
+			}
+		}
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no device with index %d", dev.Ifindex)
+	})
+}
+
+// RenameDevice renames a device behind the agent's back.
+func (w *World) RenameDevice(ifname, to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[ifname]
+	delete(w.devices, ifname)
+	d.Ifname, w.devices[to], w.named[d.Ifindex] = to, d, to
+	w.linkChanged(d.Ifindex)
+}
+
 // Lacking implements agent.Devices.
 func (Devices) Lacking(context.Context) map[vmnetd.Kind]string { return nil }
 
