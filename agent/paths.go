@@ -8,6 +8,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/announce"
+	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -129,14 +130,35 @@ func (a *Agent) addressesOn(name string) []announce.Address {
 // migration it is at home elsewhere.
 func (r record) speaks() bool { return r.Phase == vmnetd.Attached && !r.Halted }
 
-// address is what the switches are told about a NIC.
+// address is what the switches, and where it does not go without saying the
+// neighbours, are told about a NIC: only guests that share a MAC can change it
+// without noticing. To a guest that still asks whether its address is anybody's, an
+// advertisement of it would be the answer (net/ipv6/ndisc.c, ndisc_recv_na), and a
+// bridge gives what this host sends to guests, too.
 func (r record) address() announce.Address {
 	mac, _ := r.mac() // a decision has one
 	address := announce.Address{MAC: mac, Ifindex: r.Lower, Name: r.FullName()}
-	for _, p := range r.known() {
+	if !r.Mode.Info().SharesMAC {
+		return address
+	}
+	for _, p := range r.Terms.IPs {
 		address.IPs = append(address.IPs, p.Addr())
 	}
+	for _, h := range r.Heard {
+		if !h.asked(time.Now()) {
+			address.IPs = append(address.IPs, h.IP)
+		}
+	}
 	return address
+}
+
+// probing is how long a guest waits for another station to defend an address
+// (RFC 5227 1.1, PROBE_MAX and ANNOUNCE_WAIT), and some time for it to come here.
+const probing = 3 * time.Second
+
+// asked says that the guest may still be asking whether the address is another's.
+func (h heard) asked(now time.Time) bool {
+	return (h.How == learn.ByDAD || h.How == learn.ByProbe) && now.Sub(h.At) < probing
 }
 
 // announceOne tells the switches of a NIC that has just come, or runs again.

@@ -3,11 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent/agenttest"
+	"github.com/vmnetd/vmnetd/learn"
 )
 
 // attachedHost has vm1/net0 on u0.
@@ -152,4 +155,17 @@ func inItsTurn(t *testing.T, a *Agent, k key, change func(*record)) record {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func TestAddressesAreAnnouncedOfGuestsThatShareAMACOnceTheyAreTheirs(t *testing.T) {
+	given, old, fresh := netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("2001:db8::6")
+	now := time.Now()
+	for mode, want := range map[vmnetd.Mode][]netip.Addr{vmnetd.L2: {given, old}, vmnetd.Bridge: nil, vmnetd.Switched: nil} {
+		var r record
+		r.Mode, r.Terms.IPs = mode, []netip.Prefix{netip.PrefixFrom(given, 32)}
+		r.Heard = []heard{{IP: old, How: learn.ByDAD, At: now.Add(-probing)}, {IP: fresh, How: learn.ByDAD, At: now}}
+		if got := r.address().IPs; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", mode, got, want)
+		}
+	}
 }
