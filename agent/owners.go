@@ -125,6 +125,7 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 	}
 	a.owners.watch(r.key(), *r.Owner)
 	if r.Phase == vmnetd.Attached && a.sound(ctx, r) {
+		a.keepWatch(ctx, r)
 		return
 	}
 	if r, err := a.putRight(ctx, r); err != nil {
@@ -150,7 +151,10 @@ func (a *Agent) putRight(ctx context.Context, r record) (record, error) {
 	case err != nil:
 		return r, err
 	}
-	return a.finish(ctx, r, dev)
+	if r, err = a.finish(ctx, r, dev); err == nil {
+		a.listen(ctx, r)
+	}
+	return r, err
 }
 
 // owned says whether the record's queues are in somebody's hands, as its owner
