@@ -70,7 +70,7 @@ func (a *Agent) listenTo(ctx context.Context, r record) error {
 func (r record) leases() map[netip.Addr]time.Time {
 	ends := map[netip.Addr]time.Time{}
 	for _, h := range r.Heard {
-		if !h.Until.IsZero() {
+		if h.leased() {
 			ends[h.IP] = h.Until
 		}
 	}
@@ -101,16 +101,17 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 		return
 	}
 	if e.Defended {
-		a.collides(r, e.IP, "another station answers for it")
+		a.collides(r, e, "another station answers for it")
 		return
 	}
 	before := r.Heard
 	if why := a.notIts(ctx, r, e); why != "" {
-		a.collides(r, e.IP, why)
+		a.collides(r, e, why)
 		return
 	}
 	r.Heard = hear(before, e, time.Now(), cmp.Or(r.Terms.MaxIPs, policy.DefaultMaxIPs))
-	if slices.EqualFunc(before, r.Heard, func(x, y heard) bool { return x.IP == y.IP && x.Until.Equal(y.Until) }) {
+	if slices.EqualFunc(before, r.Heard, heard.same) {
+		a.store.note(r) // when it was heard last
 		return
 	}
 	a.useAddresses(ctx, r, e)
@@ -118,6 +119,9 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 
 // useAddresses puts a NIC's addresses in force and writes them down.
 func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
+	if r.settledFor(e) {
+		r.Refused, r.RefusedIP = "", netip.Addr{}
+	}
 	r.showIPs()
 	if err := a.store.put(r); err != nil {
 		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
@@ -162,21 +166,38 @@ func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
 	return ""
 }
 
-// collides tells of an address that a guest wants and cannot have, as the NIC's
-// note. Guests of ipvtaps have one MAC, from which EUI-64 makes one link-local
-// address for all of them.
-func (a *Agent) collides(r record, ip netip.Addr, why string) {
-	note := fmt.Sprintf("its guest wants %s, but %s", ip, why)
-	if r.Mode.Info().SharesMAC && ip.IsLinkLocalUnicast() {
-		note += "; guests of an ipvtap share a MAC, so let the guest make its link-local address otherwise (Linux: sysctl net.ipv6.conf.IF.addr_gen_mode=3)"
+// collides tells of an address that a guest wants and cannot have; it is the NIC's
+// problem until the guest takes another one of that kind.
+func (a *Agent) collides(r record, e learn.Event, why string) {
+	text := fmt.Sprintf("its guest wants %s, but %s", e.IP, why)
+	if r.Mode.Info().SharesMAC {
+		text += whyShared(e)
 	}
-	if r.Note == note {
+	if r.Refused == text {
 		return
 	}
-	r.Note = note
+	r.Refused, r.RefusedIP = text, e.IP
 	a.store.note(r)
-	a.event(vmnetd.Event{Event: "address-refused", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: note})
+	a.event(vmnetd.Event{Event: "address-refused", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: text})
 	a.changed(r)
+}
+
+// whyShared says what guests of ipvtaps run into by having one MAC: EUI-64 makes one
+// link-local address of it for all of them, and a DHCP server that is told no other
+// identifier takes them for one client (RFC 2131 4.2).
+func whyShared(e learn.Event) string {
+	switch {
+	case e.IP.IsLinkLocalUnicast():
+		return "; guests of an ipvtap share a MAC, so let the guest make its link-local address otherwise (Linux: sysctl net.ipv6.conf.IF.addr_gen_mode=3)"
+	case slices.Contains([]learn.How{learn.ByRequest, learn.ByLease, learn.ByOffer}, e.How):
+		return "; guests of an ipvtap share a MAC, so let the guest send the DHCP server a client identifier of its own (udhcpc -x 0x3d:…, dhclient: send dhcp-client-identifier)"
+	}
+	return ""
+}
+
+// settledFor says that a guest that was refused an address has one of that kind now.
+func (r record) settledFor(e learn.Event) bool {
+	return r.Refused != "" && !e.Gone && r.RefusedIP.Is4() == e.IP.Is4() && r.RefusedIP.IsLinkLocalUnicast() == e.IP.IsLinkLocalUnicast()
 }
 
 // fakeGuard is how long an address that is full of claims keeps what it learned
@@ -186,33 +207,45 @@ const fakeGuard = time.Second
 // hear is a list of addresses after an event. It has at most limit: then the one
 // that was heard of longest ago, and has no lease, makes room.
 func hear(list []heard, e learn.Event, now time.Time, limit int) []heard {
-	rest := slices.DeleteFunc(slices.Clone(list), func(h heard) bool {
-		return h.IP == e.IP || e.Gone && !e.IP.IsValid() && !h.Until.IsZero()
-	})
-	if e.Gone {
-		return rest
-	}
+	at := slices.IndexFunc(list, func(h heard) bool { return h.IP == e.IP })
 	next := heard{IP: e.IP, How: e.How, At: now, Until: e.Until}
-	if i := slices.IndexFunc(list, func(h heard) bool { return h.IP == e.IP }); i >= 0 {
-		if next.Until.IsZero() { // a claim does not end a lease
-			next.Until, next.How = list[i].Until, list[i].How
+	list = slices.Clone(list)
+	switch {
+	case e.Gone && at < 0:
+		return list
+	case e.Gone:
+		return slices.Delete(list, at, at+1)
+	case at >= 0:
+		if list[at].leased() && !next.leased() { // a claim does not end a lease
+			next.Until, next.How = list[at].Until, list[at].How
 		}
-	} else if len(rest) >= limit {
-		oldest, ok := replaceable(rest, now)
+		list[at] = next
+		return list
+	case len(list) >= limit:
+		oldest, ok := replaceable(list, next)
 		if !ok {
 			return list
 		}
-		rest = slices.Delete(rest, oldest, oldest+1)
+		list = slices.Delete(list, oldest, oldest+1)
 	}
-	return append(rest, next)
+	return append(list, next)
 }
 
-func replaceable(list []heard, now time.Time) (oldest int, ok bool) {
+// same says that nothing follows from the difference.
+func (h heard) same(o heard) bool {
+	return h.IP == o.IP && h.Until.Equal(o.Until) && h.leased() == o.leased()
+}
+
+// leased says that a DHCP server gave the address.
+func (h heard) leased() bool { return h.How == learn.ByLease }
+
+// replaceable is what makes room for another address; a lease need not wait for it.
+func replaceable(list []heard, next heard) (oldest int, ok bool) {
 	for i, h := range list {
-		if h.Until.IsZero() && (!ok || h.At.Before(list[oldest].At)) {
+		if !h.leased() && (!ok || h.At.Before(list[oldest].At)) {
 			oldest, ok = i, true
 		}
 	}
 	newest := slices.MaxFunc(list, func(x, y heard) int { return x.At.Compare(y.At) })
-	return oldest, ok && now.Sub(newest.At) >= fakeGuard
+	return oldest, ok && (next.leased() || next.At.Sub(newest.At) >= fakeGuard)
 }

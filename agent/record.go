@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -42,6 +43,8 @@ type record struct {
 	Change     bool           `json:"change,omitempty"`     // mac: {change: allow}
 	GuestMAC   string         `json:"guest_mac,omitempty"`  // that the guest took instead of MAC
 	Terms      terms          `json:"terms,omitzero"`       // what policy gave beside
+	Refused    string         `json:"refused,omitempty"`    // the address that its guest wanted last and cannot have, and why
+	RefusedIP  netip.Addr     `json:"refused_ip,omitzero"`  // that address
 	Heard      []heard        `json:"heard,omitempty"`      // addresses that the guest uses, as learned
 	Moved      bool           `json:"moved,omitempty"`      // its device lives in home(), not here
 	Guarded    bool           `json:"guarded,omitempty"`    // its device has a filter or a bandwidth of ours

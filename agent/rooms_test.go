@@ -214,7 +214,7 @@ func TestAddressesAreLearnedUsedAndReleased(t *testing.T) {
 		if s := h.w.Settled(att.Ifname); len(list) != 1 || !slices.Equal(list[0].Learned, []string{"192.0.2.22"}) || fmt.Sprint(s.IPs) != "[192.0.2.22/32]" {
 			return fmt.Errorf("%+v, settled %+v", list, s)
 		}
-		if g, _ := h.w.Guard(agenttest.OwnRoom, att.Ifname); !g.Pin4 || g.Pin6 || fmt.Sprint(g.IPs) != "[192.0.2.22/32]" {
+		if g, _ := h.w.Guard(agenttest.OwnRoom, att.Ifname); !g.Pin4 || g.Pin6 || !g.Learn || fmt.Sprint(g.IPs) != "[192.0.2.22/32]" {
 			return fmt.Errorf("guarded by %+v", g)
 		}
 		return nil
@@ -224,6 +224,41 @@ func TestAddressesAreLearnedUsedAndReleased(t *testing.T) {
 	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip2/net0") }))
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, Gone: true, Why: "its lease has ended"})
 	eventually(t, "released", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 0 && len(h.agent.List("ip2")[0].IPs) == 0 }))
+}
+
+func TestAQueueOwnersAddressesAreLearnedOnAfterARestart(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att, token := offered(t, h, vmnetd.Request{VM: "ip3", Network: "one"})
+	owner := sleeper(t)
+	done, err := claim(t, h, token, owner.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.w.Hold(owner.Process.Pid, att.Ifindex)
+	if _, err := done(nil); err != nil || !h.w.Hears("ip3/net0") {
+		t.Fatalf("%v, heard: %v", err, h.w.Hears("ip3/net0"))
+	}
+	h.halt()
+	h.start()
+	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip3/net0") }))
+	h.w.Hear(learn.Event{Key: "ip3/net0", IP: netip.MustParseAddr("192.0.2.23"), How: learn.ByARP})
+	eventually(t, "in use", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 1 }))
+}
+
+func TestAnAddressThatIsToldAgainIsNoNews(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	told := h.subscribe()
+	first, second := netip.MustParseAddr("192.0.2.22"), netip.MustParseAddr("fe80::22")
+	for range 3 {
+		h.w.Hear(learn.Event{Key: "ip2/net0", IP: first, How: learn.ByARP})
+		h.w.Hear(learn.Event{Key: "ip2/net0", IP: second, How: learn.ByND})
+	}
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.23"), How: learn.ByARP})
+	eventually(t, "told", is(func() bool { return len(h.agent.List("ip2")[0].IPs) == 3 }))
+	if n := told.count("address"); n != 3 {
+		t.Errorf("told %d times", n)
+	}
 }
 
 func TestAnAddressOfAnotherIsNotLearned(t *testing.T) {
@@ -238,6 +273,14 @@ func TestAnAddressOfAnotherIsNotLearned(t *testing.T) {
 	if len(list[0].IPs) != 0 || len(h.w.Settled(att.Ifname).IPs) != 0 || !strings.Contains(list[0].Problem, "share a MAC") {
 		t.Errorf("%+v", list)
 	}
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.22"), How: learn.ByARP})
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("fe80::2"), How: learn.ByDAD})
+	eventually(t, "no problem with another address", is(func() bool {
+		list := h.agent.List("ip2")
+		return len(list[0].IPs) == 2 && list[0].Problem == ""
+	}))
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.11"), How: learn.ByOffer})
+	eventually(t, "explained", is(func() bool { return strings.Contains(h.agent.List("ip2")[0].Problem, "client identifier") }))
 }
 
 func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
