@@ -294,12 +294,16 @@ func (f Learner) Forget(key string) {
 	delete(f.W.ears, key)
 }
 
-// Run implements agent.Learner.
+// Run implements agent.Learner. Who was listened to ends with it.
 func (f Learner) Run(ctx context.Context, heard func(learn.Event)) error {
 	f.W.mu.Lock()
 	f.W.onHeard = append(f.W.onHeard, heard)
 	f.W.mu.Unlock()
 	<-ctx.Done()
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	f.W.onHeard = nil
+	clear(f.W.ears)
 	return nil
 }
 
