@@ -53,7 +53,7 @@ func (a *Agent) guardAgain(ctx context.Context, r record) {
 		return nil
 	})
 	if err != nil {
-		a.stuck(r, fmt.Errorf("what the guest may send is not filtered: %w", err))
+		a.stuck(r, fmt.Errorf("its filter and bandwidth cannot be put in force again: %w", err))
 	}
 }
 
