@@ -8,8 +8,8 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/announce"
-	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/uplink"
 )
 
