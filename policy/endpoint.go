@@ -51,7 +51,7 @@ func (c *choice) parseRoutes() error {
 	}
 	for _, r := range c.routes {
 		if r.Via.IsValid() && !c.onLink(r.Via) {
-			return vmnetd.Errorf(vmnetd.ErrInvalid, "route %s via %s: %s is in no prefix of the addresses asked for", r.To, r.Via, r.Via).
+			return vmnetd.Errorf(vmnetd.ErrInvalid, "route %s: %s is in no prefix of the addresses asked for", vmnetd.RouteText(r.To, r.Via), r.Via).
 				WithNext("give the address with its length, such as --ip 192.0.2.5/24, or a route to the gateway itself")
 		}
 	}

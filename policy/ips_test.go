@@ -33,8 +33,8 @@ func TestWhatAGuestsModeNeeds(t *testing.T) {
 		"another MAC with the mode by name":       {grant: learning(l2), req: vmnetd.Request{MAC: "52:54:00:00:00:01", Mode: "l2"}, exit: 2, text: "all guests of an ipvtap have the uplink's"},
 		"the uplink's MAC, which nobody allows":   {grant: learning(Grant{Modes: l2.Modes, MACs: []string{}}), req: vmnetd.Request{MAC: "3c:ec:ef:00:00:01"}, want: "ipvtap l2"},
 		"the uplink's MAC, left to auto":          {grant: learning(Grant{Modes: either.Modes, MACs: []string{}}), req: vmnetd.Request{MAC: "3c:ec:ef:00:00:01"}, want: "ipvtap l2"},
-		"a kernel without ipvtap": {grant: learning(l2), facts: func(f *Facts) { f.Lacking = map[vmnetd.Kind]string{vmnetd.Ipvtap: "operation not supported"} },
-			exit: 5, text: "this kernel makes no ipvtap: operation not supported", next: "vmnetd doctor"},
+		"a kernel without ipvtap": {grant: learning(l2), facts: func(f *Facts) { f.Lacking = map[vmnetd.Kind]string{vmnetd.Ipvtap: "this kernel has no ipvtap"} },
+			exit: 5, text: "uplink wan: this kernel has no ipvtap", next: "vmnetd doctor"},
 	} {
 		t.Run(name, c.check)
 	}

@@ -103,5 +103,5 @@ func (c *choice) lacking(s spot) []unfit {
 	if !lacks {
 		return nil
 	}
-	return []unfit{{why: fmt.Sprintf("this kernel makes no %s: %s", c.kind(s.mode), why), fix: "vmnetd doctor"}}
+	return []unfit{{why: why, fix: "vmnetd doctor"}}
 }
