@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -73,7 +74,7 @@ func (c Child) Start(ctx context.Context, netns, socket string) error {
 	}
 	defer read.Close()
 	cmd := exec.Command(c.Program, append(arguments(netns, socket), "--quiet")...)
-	cmd.Dir, cmd.Stderr = "/", write
+	cmd.Dir, cmd.Stderr, cmd.Env = "/", write, withoutNotify(os.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = start(cmd, netns, filepath.Dir(socket))
 	_ = write.Close()
@@ -94,6 +95,14 @@ func (c Child) Start(ctx context.Context, netns, socket string) error {
 		return vmnetd.Errorf(vmnetd.ErrFailed, "the process for a network namespace does not start in time: %w", errors.Join(ctx.Err(), err)).WithNext("try again")
 	}
 	return nil
+}
+
+// withoutNotify keeps a process from telling the daemon's supervisor that it is ready:
+// that would be taken for the daemon itself (sd_notify(3)).
+func withoutNotify(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool {
+		return strings.HasPrefix(v, "NOTIFY_SOCKET=") || strings.HasPrefix(v, "WATCHDOG_")
+	})
 }
 
 // start begins the process in a new network namespace, or in that of a path: a child
