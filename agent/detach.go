@@ -212,6 +212,11 @@ func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here boo
 			return err
 		}
 	}
+	if !here {
+		if err := a.removeLeft(ctx, r, dev); err != nil {
+			return err
+		}
+	}
 	if err := a.restoreMAC(ctx, r); err != nil {
 		return err
 	}

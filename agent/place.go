@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/room"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
@@ -88,6 +89,16 @@ func (a *Agent) setUp(ctx context.Context, r record, dev tapdev.Device, up bool)
 		return a.o.Devices.SetUp(ctx, dev, up)
 	}
 	return a.at(ctx, r.home(), false, func(p room.Place) error { return p.SetUp(ctx, dev, up) })
+}
+
+// removeLeft deletes a device in a namespace that has lost its path and is kept by
+// processes: it would go on on the uplink, with its MAC, and nobody could name it.
+func (a *Agent) removeLeft(ctx context.Context, r record, dev tapdev.Device) error {
+	nsid, ok := hypervisor.NetnsNumber(r.Instance)
+	if !ok || !r.inForeignHands() {
+		return nil
+	}
+	return a.o.Devices.RemoveLeft(ctx, nsid, dev)
 }
 
 // remove deletes the record's device with its filter; what has gone is fine, and so

@@ -75,8 +75,12 @@ func (r record) mac() (net.HardwareAddr, error) {
 // that there is nobody to plug it into.
 func (r record) byFD() bool { return r.Via == viaExec || r.Via == viaFD }
 
-// earlierRun says that the record was made for a run of the VM before this one.
+// earlierRun says that the record was made for a run of the VM before this one. A
+// namespace at another path is no later run of this one, and neither is a VM.
 func (r record) earlierRun(vm hypervisor.VM) bool {
+	if (r.endpoint() || vm.Netns != "") && r.Via != vm.Via {
+		return false
+	}
 	return !r.byFD() && r.Instance != "" && r.Instance != vm.Instance
 }
 

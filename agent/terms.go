@@ -85,11 +85,7 @@ func (r *record) showIPs() {
 		}
 	}
 	for _, route := range r.Terms.Routes {
-		text := route.To.String()
-		if route.Via.IsValid() {
-			text += " via " + route.Via.String()
-		}
-		r.Routes = append(r.Routes, text)
+		r.Routes = append(r.Routes, vmnetd.RouteText(route.To, route.Via))
 	}
 }
 

@@ -159,6 +159,9 @@ type Devices interface {
 	Remove(ctx context.Context, devs ...tapdev.Device) error
 	// Rename gives a device its name back that somebody has renamed.
 	Rename(ctx context.Context, dev tapdev.Device, name string) error
+	// RemoveLeft deletes a device in a namespace that nothing but its number here
+	// names any more; what has gone is fine.
+	RemoveLeft(ctx context.Context, nsid int, dev tapdev.Device) error
 	// Move puts a device into another namespace: it keeps name and mark and is down
 	// there, and queues that are open go on working.
 	Move(ctx context.Context, dev tapdev.Device, to *netns.NS) error

@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -170,6 +171,17 @@ func (n *Netns) identify(ctx context.Context, ns *netns.NS, nsid func(*rtnl.Conn
 	}
 	id, err := nsid(conn, ctx, ns.Fd())
 	return netnsFound{instance: fmt.Sprintf("%s%s:%d", viaNetns, ns.ID(), id), nsid: id}, err
+}
+
+// NetnsNumber is the number that the host's namespace has for one with that Instance;
+// it stays while the namespace is there, also without a path.
+func NetnsNumber(instance string) (nsid int, ok bool) {
+	rest, ok := strings.CutPrefix(instance, viaNetns)
+	if !ok {
+		return 0, false
+	}
+	nsid, err := strconv.Atoi(rest[strings.LastIndexByte(rest, ':')+1:])
+	return nsid, err == nil
 }
 
 // errOurs says that a namespace is the one that the daemon was started in.

@@ -134,6 +134,26 @@ func (h *Host) RemoveNICs(ctx context.Context, devs ...Device) error {
 	return errors.Join(errs...)
 }
 
+// RemoveLeft is RemoveNICs for a device in a namespace that only its number in this
+// one names any more: its path has gone, and processes keep it.
+func (h *Host) RemoveLeft(ctx context.Context, nsid int, dev Device) error {
+	link, err := h.conn.LinkIn(ctx, nsid, dev.Ifindex)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if now, ours := marked(link); !ours || now.VM != dev.VM || now.ID != dev.ID {
+		return nil
+	}
+	err = h.conn.DeleteIn(ctx, nsid, link.Index)
+	if err == nil || errors.Is(err, vmnetd.ErrNotFound) {
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot delete %s in a namespace that has lost its path: %w", dev.fullName(), err)
+}
+
 func (h *Host) deleteNIC(ctx context.Context, link rtnl.Link, dev Device) error {
 	err := h.conn.Delete(ctx, link.Index)
 	if err == nil || errors.Is(err, unix.ENODEV) {

@@ -119,6 +119,11 @@ func (f Devices) Remove(_ context.Context, devs ...tapdev.Device) error {
 	})
 }
 
+// RemoveLeft implements agent.Devices: here a namespace takes its devices along.
+func (f Devices) RemoveLeft(context.Context, int, tapdev.Device) error {
+	return f.W.do("RemoveLeft", func() error { return nil })
+}
+
 // RestoreMAC implements agent.Devices.
 func (f Devices) RestoreMAC(_ context.Context, ifindex int, mac net.HardwareAddr) error {
 	return f.W.do("RestoreMAC", func() error {
