@@ -16,16 +16,24 @@ import (
 // (drivers/net/tun.c, tun_chr_open).
 const tunDevice = "/dev/net/tun"
 
+// tunSetIfindex is TUNSETIFINDEX, _IOW('T', 218, unsigned int), uapi/linux/if_tun.h.
+const tunSetIfindex = 0x400454da
+
 // tunMaker makes taps. There is no netlink message for it (tun_validate).
 type tunMaker struct{}
 
 // make has the device go with its maker, until it has our group and persists.
-func (tunMaker) make(ctx context.Context, h *Host, s Spec, _ int) error {
+func (tunMaker) make(ctx context.Context, h *Host, s Spec, index int) error {
 	fd, err := h.openTun()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	if index != 0 {
+		if err := unix.IoctlSetPointerInt(fd, tunSetIfindex, index); err != nil {
+			return fmt.Errorf("TUNSETIFINDEX: %w", err)
+		}
+	}
 	err = setFlags(fd, s.Ifname, queueFlags(s.Queues > 1)|unix.IFF_TUN_EXCL)
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%w: %w", unix.EEXIST, err)

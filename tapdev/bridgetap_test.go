@@ -31,6 +31,7 @@ func newBridged(t testing.TB, fail failpoint.Set, options ...rtnl.Attr) *bridged
 	b := &bridged{lab: newLab(t, fail)}
 	b.ns.Create(t, rtnl.NewLink{Name: "br0", Kind: "bridge", Data: options})
 	b.ns.SetUp(t, "br0")
+	b.ns.Set(t, "u0", rtnl.MAC(net.HardwareAddr{2, 0, 0, 0, 0, 0xa0})) // lower than any tap's: random ones are not
 	b.ns.Set(t, "u0", rtnl.Master(b.ns.Link(t, "br0").Index))
 	b.ns.WaitRunning(t, "br0")
 	b.br0 = b.ns.Link(t, "br0")
@@ -328,4 +329,36 @@ func TestQueuesOfATapAreNotOpenedWhereTheyAreNotTheDevices(t *testing.T) {
 	if left := ports(t, b.ns); !slices.Equal(left, []string{dev.Ifname}) {
 		t.Errorf("left %v", left)
 	}
+}
+
+// TestTapOpenedByNameHasNoNodeOfAnother: libvirt would open that instead
+// (virNetDevMacVLanIsMacvtap).
+func TestTapOpenedByNameHasNoNodeOfAnother(t *testing.T) {
+	b := newBridged(t, nil)
+	other := newLab(t, nil)
+	foreign := other.ensure(t, other.spec(2, vmnetd.Bridge))
+	s := b.tap(1, 2)
+	s.ByName = true
+	b.plant(t, 1<<30+7, foreign.Rdev, 0o600)
+	t.Cleanup(func() { _ = os.Remove(b.nodePath(1<<30 + 7)) })
+	tries := []int{1<<30 + 7, 1<<30 + 8}
+	b.index = func() int { next := tries[0]; tries = tries[1:]; return next }
+	dev := b.ensure(t, s)
+	if dev.Ifindex != 1<<30+8 {
+		t.Errorf("it has the index %d", dev.Ifindex)
+	}
+	b.hasNoNode(t, dev.Ifindex)
+	// One comes: the device goes, while nobody holds it.
+	b.plant(t, dev.Ifindex, foreign.Rdev, 0o600)
+	t.Cleanup(func() { _ = os.Remove(b.nodePath(dev.Ifindex)) })
+	tries = []int{1<<30 + 9}
+	if again := b.ensure(t, s); again.Ifindex != 1<<30+9 {
+		t.Errorf("it has the index %d", again.Ifindex)
+	}
+	// One that is left of a device that has gone is removed.
+	b.plant(t, 1<<30+9, unix.Mkdev(240, 1<<19), 0o600)
+	if again := b.ensure(t, s); again.Ifindex != 1<<30+9 {
+		t.Errorf("it has the index %d", again.Ifindex)
+	}
+	b.hasNoNode(t, 1<<30+9)
 }

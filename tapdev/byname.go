@@ -20,6 +20,12 @@ import (
 // Indexes belong to a network namespace and /dev does not. So the node is made
 // where it is missing, and where another device has it, ours gets another index.
 
+// A kind without such a node is opened otherwise, if there is none: libvirt takes
+// every device for a macvtap whose index has one (virnetdevmacvlan.c,
+// virNetDevMacVLanIsMacvtap), and would give its VM the queues of a device in
+// another namespace. So a tap has from the start an index that no namespace reaches
+// by counting.
+
 // errForeignNode: the node's name is another device's.
 var errForeignNode = errors.New("another device has that name in /dev")
 
@@ -56,6 +62,31 @@ func (h *Host) claimNode(dev Device) error {
 		}
 	}
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the device node %s is made and removed by somebody else all the time", path).WithNext("try again")
+}
+
+// claimNoNode has no node be at /dev/tapIFINDEX, for a device of a kind that has none.
+// errForeignNode when a living device's is. A device that is up was opened before.
+func (h *Host) claimNoNode(dev Device) error {
+	if dev.Up {
+		return nil
+	}
+	path := h.nodePath(dev.Ifindex)
+	st, err := lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot look at the device node %s: %w", path, err)
+	}
+	return clearNode(path, st, 0)
+}
+
+// firstIndex is the index that a new device is tried with; 0 for the next one.
+func (h *Host) firstIndex(ctx context.Context, s Spec) (int, error) {
+	if !s.ByName || s.must().class() != "" {
+		return 0, nil
+	}
+	return h.freeIndex(ctx)
 }
 
 // clearNode makes way for a device's node: what is there is of a device that has

@@ -25,8 +25,8 @@ const undoTime = 10 * time.Second
 // and a lower device that lost MTU pulls the ones on it down and leaves them
 // there (macvlan_device_event). Other properties cannot be changed under a
 // guest: vmnetd.ErrBusy, and so is a foreign device of that name. How a port stands
-// on its bridge can be. With ByName, /dev/tapIFINDEX is the device's too. When it
-// fails, what it made is gone again, and in passthru the lower device has its own MAC
+// on its bridge can be. With ByName, /dev/tapIFINDEX is the device's too, or nobody's
+// where its kind has no such node. When it fails, what it made is gone again, and in passthru the lower device has its own MAC
 // back.
 func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 	if err := spec.check(); err != nil {
@@ -52,7 +52,11 @@ func (h *Host) Ensure(ctx context.Context, spec Spec) (Device, error) {
 // create makes the device; one that is opened by name with another index where
 // the node of the first is another device's.
 func (h *Host) create(ctx context.Context, spec Spec, lower rtnl.Link) (Device, error) {
-	dev, err := h.createAt(ctx, spec, lower, 0)
+	index, err := h.firstIndex(ctx, spec)
+	if err != nil {
+		return Device{}, err
+	}
+	dev, err := h.createAt(ctx, spec, lower, index)
 	for try := 1; try < indexTries && errors.Is(err, errForeignNode); try++ {
 		index, ierr := h.freeIndex(ctx)
 		if ierr != nil {
@@ -106,8 +110,8 @@ func (h *Host) mark(ctx context.Context, spec Spec, lower rtnl.Link) (Device, er
 		return Device{}, err
 	}
 	dev, err := h.finish(ctx, spec, lower, link.Index)
-	if err == nil && spec.hasNode() {
-		err = h.claimNode(dev)
+	if err == nil {
+		err = spec.claim(h, dev)
 	}
 	return dev, err
 }
@@ -134,10 +138,7 @@ func (h *Host) adopt(ctx context.Context, spec Spec, lower, there rtnl.Link) (De
 	if err != nil {
 		return Device{}, errors.Join(err, h.takeBackMAC(ctx, lower))
 	}
-	if !spec.hasNode() {
-		return dev, nil
-	}
-	err = h.claimNode(dev)
+	err = spec.claim(h, dev)
 	if errors.Is(err, errForeignNode) {
 		return h.replace(ctx, spec, lower, dev)
 	}

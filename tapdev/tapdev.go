@@ -61,8 +61,16 @@ type Device struct {
 	Rdev    uint64         // device number of its character device, linux/kdev_t.h; 0 where it was not asked for
 }
 
-// hasNode says that somebody opens the queues by a node in /dev.
-func (s Spec) hasNode() bool { return s.ByName && s.must().class() != "" }
+// claim has what somebody opens by the device's name be the device's.
+func (s Spec) claim(h *Host, dev Device) error {
+	switch {
+	case !s.ByName:
+		return nil
+	case s.must().class() == "":
+		return h.claimNoNode(dev)
+	}
+	return h.claimNode(dev)
+}
 
 func (s Spec) check() error {
 	k, ok := s.kind()
