@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vmnetd/vmnetd"
@@ -91,10 +90,7 @@ const startPatience = time.Minute
 // prepareOne makes one device; nothing of it is left when it fails.
 func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Interface) (record, error) {
 	nic := dom.NICOf(i)
-	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, Queues: i.Queues}
-	if nic.IPs != "" {
-		req.IPs = strings.Split(nic.IPs, ",")
-	}
+	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, IPs: splitIPs(nic.IPs), Queues: i.Queues}
 	vm := hypervisor.VM{Name: dom.Name, UUID: dom.UUID, Via: viaLibvirt, VCPUs: dom.VCPUs, Labels: dom.Labels}
 	d, err := a.granted(ctx, req, vm)
 	if err != nil {

@@ -175,3 +175,11 @@ func (r record) givenIPs() string {
 	}
 	return strings.Join(ips, ",")
 }
+
+// splitIPs reads what givenIPs wrote.
+func splitIPs(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}

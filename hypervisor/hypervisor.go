@@ -65,6 +65,8 @@ type Place struct {
 	Addr    string
 	Already bool // Plug found it plugged and opened nothing
 
+	MAC string // aa:bb:cc:dd:ee:ff, with which the NIC was plugged, as Plugged tells it; "": not known
+
 	// NoVHost says why libvirt, where it opened the device by its name, opens no
 	// vhost-net with it; "": it does, where the host has it.
 	NoVHost string

@@ -188,5 +188,5 @@ func (l *Libvirt) Plugged(ctx context.Context, vm VM, nic NIC) (Place, bool, err
 		return Place{}, false, err
 	}
 	i, ok := d.byTarget(nic.Ifname)
-	return Place{Addr: i.Addr, Already: ok}, ok, nil
+	return Place{Addr: i.Addr, Already: ok, MAC: i.MAC}, ok, nil
 }

@@ -283,7 +283,9 @@ func (e *engine) plugged(ctx context.Context, id string) (place Place, ok bool, 
 	if ok, err = e.hasDevice(ctx, deviceID(id)); err != nil || !ok {
 		return Place{}, false, err
 	}
-	place, err = e.already(ctx, id)
+	if place, err = e.already(ctx, id); err == nil {
+		place.MAC, err = e.macOf(ctx, deviceID(id))
+	}
 	return place, true, err
 }
 

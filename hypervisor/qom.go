@@ -73,3 +73,10 @@ func (e *engine) where(ctx context.Context, id string) (Place, error) {
 	}
 	return Place{Bus: bus[strings.LastIndexByte(bus, '/')+1:], Addr: addrOf(devfn)}, nil
 }
+
+// macOf reads the MAC that a NIC was plugged with (QEMU hw/core/qdev-properties.c,
+// DEFINE_PROP_MACADDR); "" for a device without one.
+func (e *engine) macOf(ctx context.Context, id string) (mac string, err error) {
+	_, err = e.get(ctx, peripheral+"/"+id, "mac", &mac)
+	return mac, err
+}
