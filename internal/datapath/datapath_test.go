@@ -1,6 +1,9 @@
 package datapath
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	stdtesting "testing"
 	"time"
 
@@ -18,6 +21,26 @@ func TestFramesComeThroughEveryPathAndAreCounted(t *stdtesting.T) {
 	}
 	all := ByFDs(t.Context(), t, Options{Rounds: 20, Turn: 25 * time.Millisecond}, paths...)
 	if len(all) != 2*len(paths) {
+		t.Fatalf("%d figures", len(all))
+	}
+	for _, f := range all {
+		if f.Bits <= 0 || f.Frames <= 0 || f.CPU <= 0 || f.Median <= 0 || f.P99 < f.Median {
+			t.Errorf("%+v", f)
+		}
+		t.Logf("%-18s q%d filter=%-5v %6.2f Gb/s %7.0f kpps p50 %v p99 %v cpu/Gb %.3f", f.Name(), f.Queues, f.Filter, f.Bits/1e9, f.Frames/1000, f.Median, f.P99, f.CPU)
+	}
+}
+
+func TestGuestsMeasureTheirWay(t *stdtesting.T) {
+	testkit.Require(t, "netns")
+	program := filepath.Join(t.TempDir(), "blaster")
+	build := exec.Command("go", "build", "-o", program, "./blaster")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	all := ByGuests(t.Context(), t, program, 300*time.Millisecond, Path{Mode: vmnetd.Bridge, Queues: 1}, Path{Mode: vmnetd.Switched, Queues: 4})
+	if len(all) != 4 {
 		t.Fatalf("%d figures", len(all))
 	}
 	for _, f := range all {

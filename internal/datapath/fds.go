@@ -35,8 +35,8 @@ type key struct {
 func ByFDs(ctx context.Context, tb testkit.TB, o Options, paths ...Path) []Figures {
 	t := testing{tb}
 	var labs []*lab
-	for _, p := range paths {
-		labs = append(labs, newLab(t, p))
+	for i, p := range paths {
+		labs = append(labs, newLab(t, i, p))
 	}
 	seen := map[key]*turns{}
 	for round := range o.Rounds {

@@ -21,6 +21,7 @@ import (
 type lab struct {
 	Path
 	t       testkit.TB
+	nth     int
 	host    *testkit.Netns // has the uplink
 	place   *testkit.Netns // has the devices
 	filters *filter.Host
@@ -34,9 +35,9 @@ type end struct {
 	queues *queuefd.Set
 }
 
-// newLab makes a path's devices; they are up and filtered by nothing.
-func newLab(t testing, p Path) *lab {
-	l := &lab{Path: p, t: t, host: testkit.NewNetns(t)}
+// newLab makes the nth path's devices; they are up and filtered by nothing.
+func newLab(t testing, nth int, p Path) *lab {
+	l := &lab{Path: p, t: t, nth: nth, host: testkit.NewNetns(t)}
 	testkit.NewVeth(t, l.host, "u0", testkit.NewNetns(t), "far0")
 	l.place = l.host
 	if p.Mode.Info().Moves {
@@ -71,7 +72,7 @@ func (l *lab) guest(i int) error {
 	lower := l.lower()
 	vm := fmt.Sprintf("path%d", i)
 	e := &l.guests[i]
-	e.mac, e.ip, e.ifname = net.HardwareAddr{0x52, 0x54, 0, 0xda, 0, byte(i + 1)}, netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), vmnetd.Ifname(vm, "net0")
+	e.mac, e.ip, e.ifname = net.HardwareAddr{0x52, 0x54, 0, 0xda, byte(l.nth), byte(i + 1)}, netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), vmnetd.Ifname(vm, "net0")
 	if l.Mode.Info().SharesMAC {
 		e.mac = lower.MAC
 	}

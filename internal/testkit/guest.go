@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vmnetd/vmnetd/internal/bootimage"
 )
 
@@ -33,6 +35,8 @@ type GuestOptions struct {
 	Wrap      []string // a command that QEMU's command line is given to: vmnetd exec VM --
 	Args      []string // further QEMU arguments
 	Env       []string // NAME=VALUE, added to the caller's environment
+	Inherits  []int    // descriptors that QEMU gets as 3, 4, …; the caller keeps its own
+	Programs  []string // files of static programs, which the guest has in its PATH
 
 	Netns func(func() error) error // runs its argument inside a network namespace; nil for the caller's own
 
@@ -83,7 +87,7 @@ func BootGuests(t TB, options ...GuestOptions) []*Guest {
 func StartGuest(ctx context.Context, t TB, o GuestOptions) (*Guest, error) {
 	t.Helper()
 	dir := t.TempDir()
-	image, err := BuildGuestImage(ctx, dir)
+	image, err := BuildGuestImage(ctx, dir, o.Programs...)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +195,7 @@ func (g *Guest) start(argv []string, o GuestOptions) error {
 		// (prctl(2)), so this one stays, in its namespace, until QEMU is gone.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := inside(func() error { return g.live(argv, o.Env, started) })
+		err := inside(func() error { return g.live(argv, o, started) })
 		select {
 		case started <- err: // it never began
 		default:
@@ -201,7 +205,7 @@ func (g *Guest) start(argv []string, o GuestOptions) error {
 }
 
 // live is QEMU from its start to its end.
-func (g *Guest) live(argv, env []string, started chan<- error) error {
+func (g *Guest) live(argv []string, o GuestOptions, started chan<- error) error {
 	says, err := os.Create(filepath.Join(g.dir, "stderr"))
 	if err != nil {
 		return err
@@ -211,7 +215,7 @@ func (g *Guest) live(argv, env []string, started chan<- error) error {
 	// A group of its own: a Ctrl-C at the terminal is for the program that
 	// started us, which ends its guests in order.
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	g.cmd.Env = append(os.Environ(), env...)
+	g.cmd.Env = append(os.Environ(), o.Env...)
 	g.cmd.Stderr = says
 	stdin, err := g.cmd.StdinPipe()
 	if err != nil {
@@ -221,13 +225,27 @@ func (g *Guest) live(argv, env []string, started chan<- error) error {
 	if err != nil {
 		return err
 	}
-	if err := g.cmd.Start(); err != nil {
+	if err := g.startWith(o.Inherits); err != nil {
 		return err
 	}
 	g.channel = newGuestChannel(stdin, g.ended)
 	started <- nil
 	g.channel.read(stdout)
 	return g.cmd.Wait()
+}
+
+// startWith starts QEMU with descriptors, of which it gets copies.
+func (g *Guest) startWith(fds []int) error {
+	for _, fd := range fds {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(own), "queue")
+		defer f.Close()
+		g.cmd.ExtraFiles = append(g.cmd.ExtraFiles, f)
+	}
+	return g.cmd.Start()
 }
 
 // command is the whole command line but for kernel and initramfs.

@@ -36,13 +36,14 @@ func (i GuestImage) Args() []string {
 
 // BuildGuestImage makes the initramfs in dir for the newest packaged kernel of
 // this machine that has its modules. It takes a few milliseconds, so nothing
-// is kept between runs that could be out of date.
-func BuildGuestImage(ctx context.Context, dir string) (GuestImage, error) {
+// is kept between runs that could be out of date. The guest has programs, static
+// files of this machine, in its PATH.
+func BuildGuestImage(ctx context.Context, dir string, programs ...string) (GuestImage, error) {
 	version, err := bootimage.NewestKernel()
 	if err != nil {
 		return GuestImage{}, err
 	}
-	initrd, err := guestInitramfs(ctx, version)
+	initrd, err := guestInitramfs(ctx, version, programs)
 	if err != nil {
 		return GuestImage{}, fmt.Errorf("cannot make an initramfs for kernel %s: %w", version, err)
 	}
@@ -53,7 +54,7 @@ func BuildGuestImage(ctx context.Context, dir string) (GuestImage, error) {
 	return image, nil
 }
 
-func guestInitramfs(ctx context.Context, version string) ([]byte, error) {
+func guestInitramfs(ctx context.Context, version string, programs []string) ([]byte, error) {
 	var a bootimage.Archive
 	for _, dir := range []string{"dev", "proc", "sys", "tmp"} {
 		a.Dir(dir)
@@ -61,6 +62,13 @@ func guestInitramfs(ctx context.Context, version string) ([]byte, error) {
 	a.File("init", 0o755, guestInit)
 	if err := a.AddBusybox(); err != nil {
 		return nil, err
+	}
+	for _, file := range programs {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		a.File("bin/"+filepath.Base(file), 0o755, content)
 	}
 	if err := a.AddModules(ctx, version, guestModules...); err != nil {
 		return nil, err
