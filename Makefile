@@ -52,10 +52,11 @@ test-vm: setup-test $(vmtier)
 vm-shell: setup-test $(vmtier)
 	@exec $(vmtier) shell
 
-## bench: attach, detach and failover, measured; against the floor and libvirt
+## bench: attach, detach, frames and failover, measured; against the floor and libvirt
 .PHONY: bench
 bench: setup-bench build $(vmtier)
 	$(GO) build -o bin/vmnetd-bench ./internal/bench
+	CGO_ENABLED=0 $(GO) build -o bin/vmnetd-blaster ./internal/datapath/blaster
 	exec bin/vmnetd-bench -vmnetd bin/vmnetd
 
 ## build: bin/vmnetd

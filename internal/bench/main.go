@@ -26,6 +26,9 @@ type options struct {
 	vmtier  string // runs what needs bond and team in a VM; empty to leave it out
 	section bool   // measure that here, and nothing else
 	moves   bool   // measure live migrations, and nothing else
+	paths   bool   // measure the ways between guests, and nothing else
+	here    bool   // of these only what is measured in the VM, on this kernel
+	blaster string // what guests run to measure the way between them; empty to leave them out
 }
 
 func main() {
@@ -39,6 +42,9 @@ func main() {
 	flag.StringVar(&o.vmtier, "vmtier", "bin/vmtier", "the `PROGRAM` that runs what needs bond and team in a VM; empty to leave it out")
 	flag.BoolVar(&o.section, "uplinks", false, "measure provisioning and failover alone, on this kernel, and print these sections")
 	flag.BoolVar(&o.moves, "moves", false, "measure live migrations alone, and print that section")
+	flag.BoolVar(&o.paths, "paths", false, "measure the ways between guests alone, and print that section")
+	flag.BoolVar(&o.here, "paths-here", false, "of these only what is measured in the VM, on this kernel")
+	flag.StringVar(&o.blaster, "blaster", "bin/vmnetd-blaster", "the `PROGRAM` that guests run to measure the way between them, static; empty to leave guests out")
 	flag.Parse()
 	os.Exit(run(o))
 }
@@ -57,7 +63,7 @@ func run(o options) int {
 		return 1
 	}
 	fmt.Println(page)
-	if o.out == "" || o.section || o.moves {
+	if o.out == "" || o.part() {
 		return 0
 	}
 	if err := os.WriteFile(o.out, []byte(page), 0o644); err != nil {
@@ -65,6 +71,24 @@ func run(o options) int {
 		return 1
 	}
 	return 0
+}
+
+// part says that a part of the page is measured, and printed.
+func (o options) part() bool { return o.section || o.moves || o.paths || o.here }
+
+// measurePart measures a part of the page.
+func measurePart(ctx context.Context, s *scope, o options) (string, error) {
+	switch {
+	case o.section:
+		s.tmp = os.TempDir() // the VM's disk cannot be written to
+		return provisionSection(s, o.program, o.rounds) + "\n" + failoverSection(s, o.program), ctx.Err()
+	case o.moves:
+		return movesSection(ctx, s, o), ctx.Err()
+	case o.here:
+		s.tmp = os.TempDir()
+		return pathsHere(ctx, s)
+	}
+	return pathSection(ctx, s, o)
 }
 
 // perform measures everything and returns the page to write.
@@ -78,12 +102,8 @@ func perform(ctx context.Context, o options) (page string, err error) {
 	s := newScope(ctx)
 	defer s.close()
 	defer s.recoverFatal(&err)
-	if o.section {
-		s.tmp = os.TempDir() // the VM's disk cannot be written to
-		return provisionSection(s, o.program, o.rounds) + "\n" + failoverSection(s, o.program), ctx.Err()
-	}
-	if o.moves {
-		return movesSection(ctx, s, o), ctx.Err()
+	if o.part() {
+		return measurePart(ctx, s, o)
 	}
 	r := result{options: o, machine: describeMachine(ctx), date: time.Now()}
 	r.pairs, r.starts = compare(ctx, s, o)
@@ -92,6 +112,11 @@ func perform(ctx context.Context, o options) (page string, err error) {
 	}
 	if o.many > 0 || o.idle > 0 {
 		r.idle, r.scales = crowd(ctx, s, o)
+	}
+	if o.blaster != "" {
+		if r.paths, err = pathSection(ctx, s, o); err != nil {
+			return "", err
+		}
 	}
 	if o.vmtier != "" {
 		if r.uplinks, err = inVM(ctx, o); err != nil {

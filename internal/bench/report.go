@@ -27,7 +27,7 @@ type result struct {
 	idle    []idle
 	scales  []scale
 
-	uplinks string // sections of the page
+	paths, uplinks string // sections of the page
 }
 
 // write makes the page.
@@ -56,9 +56,11 @@ func (r result) write(w io.Writer) {
 	r.writeMoves(p)
 	r.writeScales(p)
 	r.writeIdle(p)
-	if r.uplinks != "" {
-		p.line("")
-		p.line("%s", strings.TrimSpace(r.uplinks))
+	for _, section := range []string{r.paths, r.uplinks} {
+		if section != "" {
+			p.line("")
+			p.line("%s", strings.TrimSpace(section))
+		}
 	}
 }
 
