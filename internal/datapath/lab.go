@@ -39,6 +39,9 @@ type end struct {
 func newLab(t testing, nth int, p Path) *lab {
 	l := &lab{Path: p, t: t, nth: nth, host: testkit.NewNetns(t)}
 	testkit.NewVeth(t, l.host, "u0", testkit.NewNetns(t), "far0")
+	if p.Mode != vmnetd.Switched { // others would open the node of that index, and take frames
+		l.host.SkipIndexes(t, "u0")
+	}
 	l.place = l.host
 	if p.Mode.Info().Moves {
 		l.place = testkit.NewNetns(t)

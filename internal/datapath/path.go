@@ -32,6 +32,10 @@ type Figures struct {
 	Median time.Duration // of a ping and its answer
 	P99    time.Duration
 	CPU    float64 // CPU seconds of this host for 10^9 bit of payload
+
+	// What is left with the filter on, as a part of what a turn beside it showed
+	// without: 1 is all. 0 where turns were not compared.
+	BitsLeft, FramesLeft float64
 }
 
 // turns is what short turns have shown of one path.
@@ -47,6 +51,17 @@ func (t turns) figures(p Path, filter bool) Figures {
 		Path: p, Filter: filter, Bits: quantile(t.bits, 0.9), Frames: quantile(t.frames, 0.9), CPU: quantile(t.cpu, 0.5),
 		Median: quantile(t.pings, 0.5), P99: quantile(t.pings, 0.99),
 	}
+}
+
+// left is the median part that turns have of those beside them.
+func left(with, without []float64) float64 {
+	var parts []float64
+	for i := range min(len(with), len(without)) {
+		if without[i] > 0 {
+			parts = append(parts, with[i]/without[i])
+		}
+	}
+	return quantile(parts, 0.5)
 }
 
 func quantile[T float64 | time.Duration](list []T, q float64) T {
