@@ -1,7 +1,6 @@
 package learn
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -202,39 +200,7 @@ func (w wire) send(t testing.TB, frame []byte) {
 func serve(t testing.TB, n *testkit.Netns, device string) {
 	t.Helper()
 	n.Run(t, "ip", "address", "add", "192.0.2.1/24", "dev", device)
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := n.Command(ctx, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface="+device, "--bind-interfaces",
-		"--dhcp-range=192.0.2.100,192.0.2.150,2m", "--dhcp-authoritative", "--no-ping", "--user=root", "--group=root", "--pid-file=",
-		"--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"), "--log-facility=-")
-	says, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		cancel()
-		t.Fatalf("cannot start dnsmasq: %v", err)
-	}
-	ready, ended := make(chan bool, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for lines := bufio.NewScanner(says); lines.Scan(); {
-			if strings.Contains(lines.Text(), "sockets bound exclusively") {
-				ready <- true
-			}
-		}
-		_ = cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	select {
-	case <-ready:
-	case <-ended:
-		t.Fatal("dnsmasq has ended")
-	case <-time.After(testkit.Patience):
-		t.Fatal("dnsmasq does not begin to serve")
-	}
+	testkit.ServeDHCP(t, n, device, "--dhcp-range=192.0.2.100,192.0.2.150,2m")
 }
 
 // lease has a guest take a lease of the server that is there.

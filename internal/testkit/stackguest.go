@@ -38,13 +38,16 @@ func NewStackGuest(t TB, queues []int, header int, mac net.HardwareAddr, ipv6 bo
 		t.Fatalf("cannot wire the guest: %v", err)
 	}
 	g.wire = w
-	t.Cleanup(w.close)
+	t.Cleanup(g.Unplug)
 	g.Set(t, GuestDevice, rtnl.MAC(mac))
 	g.SetUp(t, GuestDevice)
 	g.SetUp(t, "lo")
 	g.WaitRunning(t, GuestDevice)
 	return g
 }
+
+// Unplug ends the guest's wire: its queues may be closed. It may be called twice.
+func (g *StackGuest) Unplug() { g.wire.close() }
 
 func openTap(name string) (int, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -68,6 +71,7 @@ type wire struct {
 	queues []int
 	header int
 	stop   [2]int
+	once   sync.Once
 	done   sync.WaitGroup
 }
 
@@ -86,10 +90,12 @@ func newWire(tap int, queues []int, header int) (*wire, error) {
 }
 
 func (w *wire) close() {
-	_ = unix.Close(w.stop[1])
-	w.done.Wait()
-	_ = unix.Close(w.stop[0])
-	_ = unix.Close(w.tap)
+	w.once.Do(func() {
+		_ = unix.Close(w.stop[1])
+		w.done.Wait()
+		_ = unix.Close(w.stop[0])
+		_ = unix.Close(w.tap)
+	})
 }
 
 func (w *wire) run() {
