@@ -129,7 +129,7 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 	u.Ports = a.ports(name)
 	onIt := map[int][]record{} // by VLAN: intents whose device is on its way, has not been cleaned up after, or lives elsewhere
 	for _, r := range a.store.unseen() {
-		if r.Uplink == name {
+		if r.Uplink == name && r.Mode.Info().Family != vmnetd.FamilyBridge { // a port leaves the bridge's own rx handler alone
 			onIt[r.vlanDevice()] = append(onIt[r.vlanDevice()], r)
 		}
 	}

@@ -72,28 +72,38 @@ func (a *Agent) rewrite(ctx context.Context, def hypervisor.Definition, o vmnetd
 
 // counterpart is the NIC of ours that an interface of libvirt's becomes.
 func (a *Agent) counterpart(ctx context.Context, def hypervisor.Definition, i domxml.Interface, taken []string) (record, error) {
-	mode, err := modeOf(i)
-	if err != nil {
-		return record{}, err
-	}
-	req := vmnetd.Request{VM: def.Name, Mode: mode, MAC: i.MAC, Queues: i.Queues, Uplink: a.uplinkNamed(cmp.Or(i.Source.Dev, i.Source.Bridge))}
+	device := cmp.Or(i.Source.Dev, i.Source.Bridge)
+	req := vmnetd.Request{VM: def.Name, MAC: i.MAC, Queues: i.Queues, Uplink: a.uplinkNamed(device)}
 	if req.Uplink == "" && i.Source.Dev != "" {
-		return record{}, vmnetd.Errorf(vmnetd.ErrNotFound, "its device %s is no uplink of this host's configuration", i.Source.Dev)
+		return record{}, vmnetd.Errorf(vmnetd.ErrNotFound, "its device %s is no uplink of this host's configuration", device)
 	}
-	d, err := a.decide(ctx, req, vmOf(def), taken...)
+	modes, err := modesOf(i, req.Uplink)
 	if err != nil {
 		return record{}, err
 	}
-	return a.fromDecision(d, req, vmOf(def)), nil
+	var first error
+	for _, req.Mode = range modes {
+		d, err := a.decide(ctx, req, vmOf(def), taken...)
+		if err == nil {
+			return a.fromDecision(d, req, vmOf(def)), nil
+		}
+		first = cmp.Or(first, err)
+	}
+	return record{}, first
 }
 
-// modeOf is the mode that carries frames as an interface's does; libvirt's own
-// default is vepa (formatdomain, "Direct attachment to physical interface").
-func modeOf(i domxml.Interface) (vmnetd.Mode, error) {
-	if i.Type != "direct" {
-		return vmnetd.Bridge, nil
+// modesOf is the modes that carry frames as an interface's does, the nearest first:
+// a port of a bridge stays one where that bridge is an uplink. libvirt's own default
+// for direct is vepa (formatdomain, "Direct attachment to physical interface").
+func modesOf(i domxml.Interface, uplink string) ([]vmnetd.Mode, error) {
+	switch {
+	case i.Type != "direct" && uplink != "":
+		return []vmnetd.Mode{vmnetd.Switched, vmnetd.Bridge}, nil
+	case i.Type != "direct":
+		return []vmnetd.Mode{vmnetd.Bridge}, nil
 	}
-	return vmnetd.ParseMode(cmp.Or(i.Source.Mode, string(vmnetd.VEPA)))
+	mode, err := vmnetd.ParseMode(cmp.Or(i.Source.Mode, string(vmnetd.VEPA)))
+	return []vmnetd.Mode{mode}, err
 }
 
 // uplinkNamed is the uplink that a device is, by its name.

@@ -33,9 +33,12 @@ func (a *Agent) DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (
 	return e.XML() + forMetadata(e.NIC), nil
 }
 
-// isUnasked says that policy gives the NIC the same network and mode when nothing
-// asks for them.
+// isUnasked says that policy gives the NIC the same network, mode and addresses when
+// nothing asks for them.
 func (a *Agent) isUnasked(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM, taken []string) bool {
+	if len(req.IPs) > 0 {
+		return false
+	}
 	plain, err := a.decide(ctx, vmnetd.Request{VM: req.VM, ID: d.ID, MAC: d.MAC, Queues: d.Queues}, vm, taken...)
 	return err == nil && plain.Network == d.Network && plain.Mode == d.Mode
 }

@@ -128,7 +128,7 @@ func TestPortOfADomainIsMadeAtItsStart(t *testing.T) {
 	}
 }
 
-// TestPortOfADomainIsLeftAlone by restarts, and goes when virsh takes the NIC.
+// TestPortOfADomainOutlivesRestarts, and goes when virsh takes the NIC.
 func TestPortOfADomainOutlivesRestarts(t *testing.T) {
 	t.Parallel()
 	b := newBridgeBed(t)
@@ -163,10 +163,42 @@ func TestPortOfADomainOutlivesRestarts(t *testing.T) {
 	b.nothing()
 }
 
-// A MAC that is the guest's own where it may choose is the filter's too.
+// TestInterfaceOnABridgeBecomesAPortOfIt: by import, and comes back by --revert.
+func TestInterfaceOnABridgeBecomesAPortOfIt(t *testing.T) {
+	t.Parallel()
+	b := newBridgeBed(t)
+	b.start()
+	on := func(bridge, mac string) string {
+		return fmt.Sprintf("<interface type='bridge'><mac address='%s'/><source bridge='%s'/><model type='virtio'/><driver queues='2'/></interface>", mac, bridge)
+	}
+	b.define("vm1", on("br0", "52:54:00:00:01:01"), on("br9", "52:54:00:00:01:02"))
+	before := b.Virsh("dumpxml", "vm1", "--inactive")
+	shown := parse[vmnetd.Import](t, b.must(0, "import", "vm1", "--json").out)
+	if len(shown.Changes) != 2 || shown.Applied || shown.Changes[0].From != "bridge on br0" || shown.Changes[0].To != "tap switched" || shown.Changes[0].Network != "lan" || shown.Changes[0].Problem != "" {
+		t.Fatalf("%+v", shown)
+	}
+	if shown.Changes[1].To != "macvtap bridge" || shown.Changes[1].Problem != "" { // br9 is no uplink, and lan has this mode too
+		t.Errorf("%+v", shown.Changes[1])
+	}
+	b.must(0, "import", "vm1", "--apply")
+	b.Virsh("start", "vm1")
+	b.settled("vm1", "up", 2)
+	for _, att := range b.list("vm1") {
+		if att.MAC == "52:54:00:00:01:01" {
+			b.isPort(att, true)
+		}
+	}
+	b.Virsh("destroy", "vm1")
+	b.nothing()
+	b.must(0, "import", "vm1", "--apply", "--revert")
+	if after := b.Virsh("dumpxml", "vm1", "--inactive"); after != before {
+		t.Errorf("it is\n%s\nit was\n%s", after, before)
+	}
+}
+
 const (
-	hostOnBridge = "10.99.1.99"
-	onBridge     = "10.99.1.2"
+	hostOnBridge = "10.99.1.99" // the outside's
+	onBridge     = "10.99.1.2"  // the guest's
 )
 
 // TestBootedGuestOfLibvirtOnABridge does to one guest what needs no boot of its own.
