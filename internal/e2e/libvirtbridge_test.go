@@ -190,7 +190,7 @@ func TestInterfaceOnABridgeBecomesAPortOfIt(t *testing.T) {
 	}
 	b.Virsh("destroy", "vm1")
 	b.nothing()
-	b.must(0, "import", "vm1", "--apply", "--revert")
+	b.must(0, "import", "vm1", "--revert")
 	if after := b.Virsh("dumpxml", "vm1", "--inactive"); after != before {
 		t.Errorf("it is\n%s\nit was\n%s", after, before)
 	}
