@@ -325,6 +325,14 @@ func TestXMLSaysWhatPolicyWouldNotGiveUnasked(t *testing.T) {
 	}
 }
 
+func TestXMLKeepsTheAddressesThatAreAskedFor(t *testing.T) {
+	h := domains(t)
+	text, err := h.agent.DomainXML(t.Context(), Caller{}, vmnetd.Request{VM: "vm1", IPs: []string{"192.0.2.9", "2001:db8::9"}})
+	if err != nil || !strings.Contains(text, "ips='192.0.2.9,2001:db8::9'") {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
 // TestHookDuringALookHasTheLastWord: what the look knew of the VM's NICs is old.
 func TestHookDuringALookHasTheLastWord(t *testing.T) {
 	h := domains(t, element("vm1", "net0", "lan"))
