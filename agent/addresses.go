@@ -17,8 +17,41 @@ import (
 
 // ears are the devices that the learner listens to, by index.
 type ears struct {
-	mu sync.Mutex
-	on map[key]int
+	mu   sync.Mutex
+	on   map[key]int
+	pace map[key]pace
+}
+
+// pace bounds what the news of one guest's addresses can cost: each that changes
+// something is written down, settled and filtered.
+type pace struct {
+	left int
+	at   time.Time
+}
+
+// newsAtOnce is how many of a guest's news are worked off at once; after them it is
+// one a second.
+const newsAtOnce = 32
+
+func (e *ears) paces(k key, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, known := e.pace[k]
+	if !known {
+		p = pace{newsAtOnce, now}
+	}
+	if more := int(now.Sub(p.at) / time.Second); more > 0 {
+		p.left, p.at = min(p.left+more, newsAtOnce), now
+	}
+	ok := p.left > 0
+	if ok {
+		p.left--
+	}
+	if e.pace == nil {
+		e.pace = map[key]pace{}
+	}
+	e.pace[k] = p
+	return ok
 }
 
 func (e *ears) hears(k key, ifindex int) bool {
@@ -33,7 +66,10 @@ func (e *ears) set(k key, ifindex int) {
 	if e.on == nil {
 		e.on = map[key]int{}
 	}
-	e.on[k] = ifindex
+	if e.on[k] = ifindex; ifindex == 0 {
+		delete(e.on, k)
+		delete(e.pace, k)
+	}
 }
 
 // listen has the learner hear a NIC whose addresses are learned.
@@ -104,6 +140,10 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 		a.collides(r, e, "another station answers for it")
 		return
 	}
+	if !a.ears.paces(k, time.Now()) {
+		a.o.Log.Debug("more news of a guest's addresses than are worked off", "vm", r.VM, "id", r.ID, "ip", e.IP)
+		return
+	}
 	before := r.Heard
 	if why := a.notIts(ctx, r, e); why != "" {
 		a.collides(r, e, why)
@@ -157,14 +197,63 @@ func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
 	case len(r.Terms.Within) > 0 && !e.IP.IsLinkLocalUnicast() && !slices.ContainsFunc(r.Terms.Within, func(p netip.Prefix) bool { return p.Contains(e.IP) }):
 		return "its network does not give it"
 	}
-	if spec, ok := a.specOf(r.Uplink); ok {
-		state, err := a.o.Uplinks.State(ctx, spec)
-		if err == nil && slices.ContainsFunc(state.Hosts, func(p netip.Prefix) bool { return p.Addr() == e.IP }) {
-			return "it is this host's own"
-		}
+	if a.isHosts(ctx, r, e.IP) {
+		return "it is this host's own"
 	}
 	return ""
 }
+
+// isHosts says whether this host has an address on what a NIC stands on.
+func (a *Agent) isHosts(ctx context.Context, r record, ip netip.Addr) bool {
+	has := func(p netip.Prefix) bool { return p.Addr() == ip }
+	for _, l := range a.links.all() {
+		if l.Uplink == r.Uplink && l.VLAN == r.VLAN && slices.ContainsFunc(l.IPs, has) {
+			return true
+		}
+	}
+	spec, ok := a.specOf(r.Uplink)
+	if !ok {
+		return false
+	}
+	state, err := a.o.Uplinks.State(ctx, spec)
+	if err != nil {
+		return false
+	}
+	for _, v := range state.VLANs {
+		if v.Link.Index == r.Lower {
+			return slices.ContainsFunc(v.Hosts, has)
+		}
+	}
+	return slices.ContainsFunc(state.Hosts, has)
+}
+
+// takeClaims takes addresses that a NIC was given away from guests that only claim
+// them: what policy gives wins, and an ipvlan's lower device has each address once.
+func (a *Agent) takeClaims(ctx context.Context, r record) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	for _, p := range r.Terms.IPs {
+		for _, k := range a.store.claimants(p.Addr(), r.Uplink, r.VLAN) {
+			gone := make(chan struct{})
+			e := learn.Event{IP: p.Addr(), Gone: true, Why: "it was given to " + r.FullName()}
+			if k.vm == r.VM {
+				a.learned(ctx, k, e)
+				continue
+			}
+			if !a.turns.do(k.vm, func(ctx context.Context) { a.learned(ctx, k, e); close(gone) }) {
+				return
+			}
+			select {
+			case <-gone:
+			case <-ctx.Done(): // it may wait for this VM in turn
+			}
+		}
+	}
+}
+
+// claimPatience is how long a NIC waits for addresses that another one has to let
+// go of.
+const claimPatience = 2 * time.Second
 
 // collides tells of an address that a guest wants and cannot have; it is the NIC's
 // problem until the guest takes another one of that kind.

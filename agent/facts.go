@@ -90,7 +90,13 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 	if vm.Netns != "" {
 		f.Netns = &policy.Netns{Path: vm.Netns, Trusted: vm.Trusted}
 	}
-	f.Held, f.HostLinks = a.store.heldIPs(), a.linked()
+	f.Held, f.HostLinks = a.store.heldIPs(), map[string]bool{}
+	for _, l := range a.links.all() {
+		f.HostLinks[l.Network] = true
+		for _, p := range l.IPs {
+			f.Held[p.Addr()] = append(f.Held[p.Addr()], policy.Holder{Owner: policy.HostLinkOwner + l.Network, Network: l.Network, Uplink: l.Uplink, VLAN: l.VLAN})
+		}
+	}
 	f.Lacking = a.o.Devices.Lacking(ctx)
 	if a.config().Trusted {
 		f.VM.Labels = vm.Labels
@@ -134,7 +140,7 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 		}
 	}
 	for _, v := range s.VLANs {
-		u.VLANs[v.ID] = policy.Uplink{Ifname: v.Link.Name, MTU: v.Link.MTU, MAC: v.Link.MAC.String(), Kind: v.Link.Kind, Users: users(v.Users, onIt[v.ID])}
+		u.VLANs[v.ID] = policy.Uplink{Ifname: v.Link.Name, MTU: v.Link.MTU, MAC: v.Link.MAC.String(), Kind: v.Link.Kind, Users: users(v.Users, onIt[v.ID]), Hosts: v.Hosts}
 		delete(onIt, v.ID)
 	}
 	u.Users = users(s.Users, onIt[0])

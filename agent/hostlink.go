@@ -43,6 +43,9 @@ func (a *Agent) HostLink(ctx context.Context, _ Caller, req vmnetd.HostLinkReque
 		return vmnetd.HostLink{}, a.giveUpHostLink(ctx, was, there, want, err)
 	}
 	made.Changed = !there || !was.same(want)
+	if there && (was.Uplink != want.Uplink || was.VLAN != want.VLAN) {
+		a.releaseLinkVLAN(ctx, was)
+	}
 	if made.Changed {
 		a.event(vmnetd.Event{Event: "host-link", Uplink: made.Uplink, Text: fmt.Sprintf("this host has %s on %s for network %s: %s", strings.Join(made.IPs, ", "), made.Uplink, n.Name, made.Ifname)})
 	}
@@ -174,7 +177,7 @@ func (a *Agent) ensureHostLink(ctx context.Context, want wantedHostLink) (vmnetd
 	if err != nil {
 		return vmnetd.HostLink{}, err
 	}
-	shown := shownLink(want, made, ls.Guests)
+	shown := shownLink(want, made, slices.Concat(ls.Guests, ls.Claimed))
 	a.links.note(want.Network, shown)
 	return shown, nil
 }
@@ -201,11 +204,43 @@ func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.
 		return hostlink.Spec{}, vmnetd.Errorf(vmnetd.ErrInvalid, "guests on bridge %s reach this host without a link", want.Uplink).
 			WithNext(fmt.Sprintf("give the bridge an address: ip address add %s dev %s", want.IPs[0], state.Link.Name))
 	}
-	s := hostlink.Spec{Network: want.Network, Lower: lower.Index, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs, Guests: a.guestsOf(want)}
+	s := hostlink.Spec{Network: want.Network, Lower: lower.Index, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs}
+	s.Guests, s.Claimed = a.guestsOf(want)
 	if !info.SharesMAC {
+		if err := a.roomForMAC(want, state); err != nil {
+			return hostlink.Spec{}, err
+		}
 		s.Mode, s.MAC = vmnetd.Bridge, vmnetd.DeriveMAC(a.o.Machine, "host-link "+want.Network)
 	}
 	return s, nil
+}
+
+// roomForMAC refuses a macvlan whose MAC would be one too many for the switch port,
+// which may then shut out every guest.
+func (a *Agent) roomForMAC(want wantedHostLink, state uplink.State) error {
+	cfg := a.config()
+	limit := cfg.Policy.Limits[want.Uplink].MaxMACs
+	if limit == 0 {
+		return nil
+	}
+	facts := a.uplinkFacts(want.Uplink, state)
+	macs := map[string]bool{facts.MAC: true}
+	for _, u := range facts.Users {
+		if u.Owner == policy.HostLinkOwner+want.Network {
+			return nil // it has its MAC already
+		}
+		macs[u.MAC] = true
+	}
+	for _, v := range facts.VLANs {
+		for _, u := range v.Users {
+			macs[u.MAC] = true
+		}
+	}
+	if len(macs) < limit {
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "the switch port of %s takes %d MACs (limits: {macs: %d}), and %d are used: a link with another one could shut out every guest", want.Uplink, limit, limit, len(macs)).
+		WithNext("offer the network by l2, whose links share the uplink's MAC")
 }
 
 func (a *Agent) linkLower(ctx context.Context, want wantedHostLink, up rtnl.Link) (rtnl.Link, error) {
@@ -239,29 +274,35 @@ func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
 		if first := modes[0]; first != vmnetd.Auto {
 			return policy.User{Mode: first, Flag: n.Grant.Flag}
 		}
-		if facts.Wireless || facts.MaxMACs == 1 {
+		switch {
+		case vmnetd.FamilyOf(facts.Kind) == vmnetd.FamilyBridge:
+			return policy.User{Mode: vmnetd.AutoOnBridge[0]}
+		case facts.Wireless || cfg.Policy.Limits[want.Uplink].MaxMACs == 1 || facts.PromiscAt > 0:
 			return policy.User{Mode: vmnetd.L2, Flag: n.Grant.Flag}
 		}
 	}
 	return policy.User{Mode: vmnetd.Bridge}
 }
 
-// guestsOf is the addresses of a network's guests that this host could reach by the
-// link.
-func (a *Agent) guestsOf(want wantedHostLink) []netip.Addr {
-	var all []netip.Addr
+// guestsOf is the addresses of a network's guests: those that they were given, and
+// those that they were heard to use.
+func (a *Agent) guestsOf(want wantedHostLink) (given, claimed []netip.Addr) {
 	for _, r := range a.store.on(want.Uplink) {
 		if r.Network != want.Network || r.Phase == vmnetd.Detaching {
 			continue
 		}
-		for _, p := range r.known() {
-			if !p.Addr().IsLinkLocalUnicast() {
-				all = append(all, p.Addr())
+		for _, p := range r.Terms.IPs {
+			given = append(given, p.Addr())
+		}
+		for _, h := range r.Heard {
+			if !h.IP.IsLinkLocalUnicast() {
+				claimed = append(claimed, h.IP)
 			}
 		}
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
-	return all
+	slices.SortFunc(given, netip.Addr.Compare)
+	slices.SortFunc(claimed, netip.Addr.Compare)
+	return given, claimed
 }
 
 // releaseLinkVLAN removes the VLAN device that a link stood on, if nobody else
@@ -307,13 +348,4 @@ func (a *Agent) ensureHostLinks(ctx context.Context) {
 			a.o.Log.Warn("host link", "network", want.Network, "err", err)
 		}
 	}
-}
-
-// linked is the networks that this host has a link to.
-func (a *Agent) linked() map[string]bool {
-	all := map[string]bool{}
-	for _, want := range a.links.all() {
-		all[want.Network] = true
-	}
-	return all
 }

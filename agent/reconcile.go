@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/room"
+	"github.com/vmnetd/vmnetd/tapdev"
 )
 
 // lookAgain has a VM's attachments looked at, once, however often it is called
@@ -157,7 +159,12 @@ func (a *Agent) sound(ctx context.Context, r record) bool {
 		return ok
 	}
 	dev, err := a.dev(ctx, r)
-	return err == nil && r.is(dev, lower)
+	return err == nil && r.is(dev, lower) && r.isDelivered(dev)
+}
+
+// isDelivered says that a device that needs its guest's addresses has them.
+func (r record) isDelivered(dev tapdev.Device) bool {
+	return !r.Moved || !slices.ContainsFunc(r.delivered(), func(p netip.Prefix) bool { return !slices.Contains(dev.IPs, p) })
 }
 
 // inForeignHands says that the device is in a namespace of others: what their root

@@ -255,7 +255,7 @@ func TestAnAddressThatIsToldAgainIsNoNews(t *testing.T) {
 		h.w.Hear(learn.Event{Key: "ip2/net0", IP: second, How: learn.ByND})
 	}
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.23"), How: learn.ByARP})
-	eventually(t, "told", is(func() bool { return len(h.agent.List("ip2")[0].IPs) == 3 }))
+	eventually(t, "told", is(func() bool { return len(h.agent.List("ip2")[0].IPs) == 3 && told.count("address") >= 3 }))
 	if n := told.count("address"); n != 3 {
 		t.Errorf("told %d times", n)
 	}
@@ -281,6 +281,52 @@ func TestAnAddressOfAnotherIsNotLearned(t *testing.T) {
 	}))
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.11"), How: learn.ByOffer})
 	eventually(t, "explained", is(func() bool { return strings.Contains(h.agent.List("ip2")[0].Problem, "client identifier") }))
+}
+
+func TestWhatPolicyGivesWinsOverAClaim(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	ip := netip.MustParseAddr("192.0.2.33")
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, How: learn.ByARP})
+	eventually(t, "claimed", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 1 }))
+	h.w.StartVM("ip3")
+	owner := attach(t, h.agent, vmnetd.Request{VM: "ip3", Network: "one", IPs: []string{ip.String()}})
+	if s := h.w.Settled(owner.Ifname); len(s.IPs) != 1 {
+		t.Errorf("its owner has %v", s.IPs)
+	}
+	if s := h.w.Settled(att.Ifname); len(s.IPs) != 0 || len(h.agent.List("ip2")[0].IPs) != 0 {
+		t.Errorf("who claimed it still has %v", s.IPs)
+	}
+}
+
+func TestALearnedAddressThatCouldNotBeSettledIsTriedAgain(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	h.w.Refuse("Settle", 1)
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.33"), How: learn.ByARP})
+	eventually(t, "settled", func() error {
+		if s := h.w.Settled(att.Ifname); len(s.IPs) != 1 {
+			return fmt.Errorf("%+v", s)
+		}
+		return h.works("ip2", "net0")
+	})
+}
+
+func TestAClaimMakesNoRouteOfTheHosts(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	if _, err := h.agent.HostLink(t.Context(), Caller{}, vmnetd.HostLinkRequest{Network: "one", IPs: []string{"192.0.2.18/24"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("9.9.9.9"), How: learn.ByARP})
+	eventually(t, "told to the link as a claim", is(func() bool {
+		l := h.w.HostLinks()["one"]
+		return len(l.Claimed) == 1 && len(l.Guests) == 1
+	}))
+	h.w.StartVM("ip3")
+	if _, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "ip3", Network: "one", IPs: []string{"192.0.2.18"}}); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "host-link one") {
+		t.Errorf("the link's own address: %v", err)
+	}
 }
 
 func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {

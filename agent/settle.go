@@ -15,6 +15,7 @@ import (
 // finish brings a device whose queues are held, or that needs none, to where it
 // works: in its place, with its addresses, filtered, up, and written down.
 func (a *Agent) finish(ctx context.Context, r record, dev tapdev.Device) (record, error) {
+	a.takeClaims(ctx, r)
 	r, dev, err := a.settle(ctx, r, dev)
 	if err != nil {
 		return r, err

@@ -300,10 +300,23 @@ func (s *store) heldIPs() map[netip.Addr][]policy.Holder {
 	held := make(map[netip.Addr][]policy.Holder, len(s.byIP))
 	for ip, entries := range s.byIP {
 		for _, e := range entries {
-			held[ip] = append(held[ip], policy.Holder{Owner: e.FullName(), Network: e.Network, Uplink: e.Uplink, VLAN: e.VLAN})
+			held[ip] = append(held[ip], policy.Holder{Owner: e.FullName(), Claimed: !e.given(ip), Network: e.Network, Uplink: e.Uplink, VLAN: e.VLAN})
 		}
 	}
 	return held
+}
+
+// claimants is the attachments on that uplink and VLAN that were heard to use an
+// address that nobody gave them.
+func (s *store) claimants(ip netip.Addr, uplink string, vlan int) (keys []key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.byIP[ip] {
+		if e.Uplink == uplink && e.VLAN == vlan && !e.given(ip) {
+			keys = append(keys, e.key())
+		}
+	}
+	return keys
 }
 
 // holderOf is the attachment on that uplink and VLAN that has an address, "" for

@@ -59,6 +59,11 @@ func (r record) known() []netip.Prefix {
 	return all
 }
 
+// given says that policy gave the NIC an address.
+func (r record) given(ip netip.Addr) bool {
+	return slices.ContainsFunc(r.Terms.IPs, func(p netip.Prefix) bool { return p.Addr() == ip })
+}
+
 // delivered is what an ipvtap's device must have for the guest to hear it.
 func (r record) delivered() []netip.Prefix {
 	all := r.known()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,11 @@ func (h *Host) ensure(ctx context.Context, spec Spec, lower rtnl.Link) (Link, er
 	if err != nil {
 		return Link{}, err
 	}
+	claimed, err := h.believed(ctx, spec)
+	if err != nil {
+		return Link{}, err
+	}
+	spec.Guests = slices.Concat(spec.Guests, claimed)
 	wanted := want(spec, connected)
 	if err := h.ready(ctx, dev, lower, spec); err != nil {
 		return Link{}, err

@@ -21,7 +21,8 @@ type Spec struct {
 	Flag    string           // of an ipvlan
 	MAC     net.HardwareAddr // of a macvlan
 	IPs     []netip.Prefix   // of the host
-	Guests  []netip.Addr     // whose known addresses are reached by it
+	Guests  []netip.Addr     // addresses that policy gave guests: they are reached by it
+	Claimed []netip.Addr     // addresses that guests were heard to use: reached by it inside a prefix of IPs, unless this host has them or sends by them
 }
 
 // Link is a link of ours as the kernel has it.

@@ -25,7 +25,8 @@ type Facts struct {
 
 // Holder is an attachment that has an address.
 type Holder struct {
-	Owner   string // VM/NIC
+	Owner   string // VM/NIC, or HostLinkOwner and a network
+	Claimed bool   // it was heard to use it, and nobody gave it: whoever is given it has it
 	Network string
 	Uplink  string
 	VLAN    int

@@ -107,7 +107,7 @@ func (c *choice) held(s spot) []unfit {
 			no = append(no, unfit{why: fmt.Sprintf("IP %s is this host's own on %s", a, device(s.label, s.on)), fix: "ask for another one with --ip"})
 		}
 		for _, h := range c.f.Held[a] {
-			if h.Owner != c.nic() && (h.Network == c.network.Name || h.Uplink == s.name && h.VLAN == c.network.VLAN) {
+			if h.Owner != c.nic() && !h.Claimed && (h.Network == c.network.Name || h.Uplink == s.name && h.VLAN == c.network.VLAN) {
 				no = append(no, unfit{why: fmt.Sprintf("IP %s is held by %s", a, h.Owner), fix: "ask for another one with --ip"})
 				break
 			}

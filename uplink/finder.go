@@ -62,13 +62,32 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 	if link.Master != 0 {
 		s.Master = f.master(ctx, link.Master)
 	}
-	s.Hosts, err = f.conn.Addrs(ctx, link.Index)
-	if err != nil {
+	if s.Hosts, err = f.conn.Addrs(ctx, link.Index); err != nil {
+		return State{}, err
+	}
+	if err := f.hostsOnVLANs(ctx, s.VLANs); err != nil {
 		return State{}, err
 	}
 	s.Problem = problem(spec, link)
 	s.Wireless = wireless(link.Name)
 	return s, nil
+}
+
+// hostsOnVLANs adds the host's addresses, by one dump however many VLANs there are.
+func (f *Finder) hostsOnVLANs(ctx context.Context, vlans []OnVLAN) error {
+	if len(vlans) == 0 {
+		return nil
+	}
+	all, err := f.conn.AllAddrs(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range vlans {
+		for _, a := range all[vlans[i].Link.Index] {
+			vlans[i].Hosts = append(vlans[i].Hosts, a.Prefix)
+		}
+	}
+	return nil
 }
 
 // find is the device it was bound to, as long as that is there, otherwise the

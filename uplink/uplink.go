@@ -85,7 +85,8 @@ func (s Spec) Under() []string {
 type OnVLAN struct {
 	ID    int
 	Link  rtnl.Link
-	Users []rtnl.Link // devices that have it as their lower device
+	Users []rtnl.Link    // devices that have it as their lower device
+	Hosts []netip.Prefix // addresses of the host on it
 }
 
 // State is a declared uplink as it is now.

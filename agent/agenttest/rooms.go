@@ -178,7 +178,7 @@ func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (
 		if err != nil {
 			return err
 		}
-		d.settings = s
+		d.settings, d.IPs = s, s.IPs
 		got = d.Device
 		return nil
 	})
