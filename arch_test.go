@@ -103,7 +103,7 @@ func TestImportsGoOneWay(t *testing.T) {
 			}
 			internal := strings.HasPrefix(rel, "internal/")
 			switch allowed, known := mayImport[in.folder]; {
-			case slices.Contains([]string{"internal/testkit", "internal/demo", "internal/bench", "internal/e2e", "internal/failover", "internal/reach", "internal/datapath"}, in.folder):
+			case slices.Contains([]string{"internal/testkit", "internal/demo", "internal/bench", "internal/e2e", "internal/failover", "internal/reachability", "internal/datapath"}, in.folder):
 				// test beds may use what they test
 			case strings.HasPrefix(in.folder, "internal/"):
 				if !internal {
