@@ -94,8 +94,8 @@ func adoptMAC(r record, dev tapdev.Device, given string) record {
 		r.MAC = given
 		return r
 	}
-	r.Terms.Filter.Spoof = false
-	r.Note = "its guest's MAC is not known since the state file was lost, so its sources are not filtered: detach it and attach it again"
+	r.Terms, r.Guarded = terms{}, false // its filter stays as it is
+	r.Note = "its guest's MAC is not known since the state file was lost, so what it may send stays as it was: detach it and attach it again"
 	return r
 }
 

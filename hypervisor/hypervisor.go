@@ -63,9 +63,8 @@ type NIC struct {
 type Place struct {
 	Bus     string
 	Addr    string
-	Already bool // Plug found it plugged and opened nothing
-
-	MAC string // aa:bb:cc:dd:ee:ff, with which the NIC was plugged, as Plugged tells it; "": not known
+	Already bool   // Plug found it plugged and opened nothing
+	MAC     string // of the card, as Plugged of QMP says
 
 	// NoVHost says why libvirt, where it opened the device by its name, opens no
 	// vhost-net with it; "": it does, where the host has it.
