@@ -156,7 +156,7 @@ func (a *Agent) claim(ctx context.Context, k key, owner Owner) (*queuefd.Set, er
 	if !ok || r.Phase != vmnetd.Pending {
 		return nil, noMore(k)
 	}
-	dev, err := a.o.Devices.Find(ctx, r.Ifname)
+	dev, err := a.dev(ctx, r)
 	if err != nil {
 		return nil, a.void(ctx, r, err)
 	}
@@ -193,7 +193,7 @@ func (a *Agent) claimed(ctx context.Context, k key, owner Owner, sent error) (vm
 		if sent != nil {
 			return vmnetd.Attachment{}, a.void(ctx, r, sent)
 		}
-		dev, err := a.o.Devices.Find(ctx, r.Ifname)
+		dev, err := a.dev(ctx, r)
 		if err == nil {
 			r, err = a.finish(ctx, r, dev)
 		}

@@ -114,7 +114,7 @@ func (r record) spec(lower rtnl.Link) (tapdev.Spec, error) {
 // is says whether a device is what the record was handed over as.
 func (r record) is(dev tapdev.Device, lower rtnl.Link) bool {
 	mac, err := r.mac()
-	return err == nil && dev.Up != r.Halted && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
+	return err == nil && dev.Lower == lower.Index && dev.Up != r.Halted && dev.Ifindex == r.Ifindex && dev.Ifindex == r.Handed &&
 		(r.Mode.Info().SharesMAC || bytes.Equal(dev.MAC, tapdev.HostMAC(r.Kind, mac))) && dev.MTU == min(r.MTU, lower.MTU)
 }
 
