@@ -101,7 +101,7 @@ func tapQueues(pid int) int {
 	infos, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	for _, info := range infos {
 		target, err := os.Readlink(strings.Replace(info, "/fdinfo/", "/fd/", 1))
-		if err == nil && strings.Contains(target, "tap") {
+		if err == nil && (strings.Contains(target, "tap") || target == "/dev/net/tun") {
 			n++
 		}
 	}
