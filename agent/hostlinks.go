@@ -70,7 +70,7 @@ func (h *hostLinks) all() []wantedHostLink {
 }
 
 func (h *hostLinks) sorted() []wantedHostLink {
-	var list []wantedHostLink
+	list := []wantedHostLink{} // [] in the file, not null
 	for _, name := range slices.Sorted(maps.Keys(h.want)) {
 		list = append(list, h.want[name])
 	}
