@@ -32,7 +32,7 @@ func (b *bed) asItIs(namespaces ...*testkit.Netns) string {
 		records[i] = strings.Trim(records[i], ",]}")
 	}
 	slices.Sort(records)
-	return all.String() + strings.Join(records, "\n") + string(links)
+	return all.String() + strings.Join(records, "\n") + strings.TrimSuffix(string(links), "[]")
 }
 
 func (b *bed) same(before string, namespaces ...*testkit.Netns) {

@@ -103,10 +103,13 @@ func (b *bed) tapSpeaker(vm, port string, flags ...string) *speaker {
 	p := b.spawn(binary, append(append([]string{"exec", vm}, flags...), "--", "sh", "-c", "exec sleep 600", "{netdev}")...)
 	s := &speaker{b: b, att: b.attachedVM(vm), port: port, dev: testkit.GuestDevice}
 	s.mac = parseMAC(b.t, s.att.MAC)
+	b.eventually("the process has its queues", 10*time.Second, func() error {
+		if n := tapQueues(p.pid()); n != s.att.Queues {
+			return fmt.Errorf("process %d holds %d queues of %d: %s", p.pid(), n, s.att.Queues, &p.out)
+		}
+		return nil
+	})
 	queues := b.queuesOf(p.pid())
-	if len(queues) != s.att.Queues {
-		b.t.Fatalf("process %d holds %d queues of %d: %s", p.pid(), len(queues), s.att.Queues, &p.out)
-	}
 	s.stack = testkit.NewStackGuest(b.t, queues, 10, s.mac, true).Netns
 	s.send = func(frame []byte) {
 		_, _ = unix.Write(queues[0], append(make([]byte, 10), frame...)) // what the filter drops may be told as an error
@@ -232,11 +235,11 @@ func rawSocket(t testing.TB, ns *testkit.Netns, ifname string) int {
 	return fd
 }
 
-// pings says whether one ping of an address is answered.
+// pings says whether a ping of an address is answered.
 func (s *speaker) pings(ip string, want bool) error {
-	how := []string{"-q", "-c", "1", "-W", "1"}
+	how := []string{"-q", "-c", "1", "-w", "1"}
 	if want {
-		how[4] = "10"
+		how[4] = "10" // until one is answered
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
