@@ -55,8 +55,8 @@ func TestExitCodesTellWhatWentWrong(t *testing.T) {
 		{2, "128", []string{"attach", strings.Repeat("x", 129)}},
 		{2, "multicast", []string{"attach", "vm1", "--mac", "01:00:5e:00:00:01"}},
 		{2, "zero", []string{"attach", "vm1", "--mac", "00:00:00:00:00:00"}},
-		{2, "not in this version", []string{"attach", "vm1", "--mode", "l2"}},
-		{2, "not in this version", []string{"attach", "vm1", "--via", "netns:/run/x"}},
+		{3, "allowed is bridge, private, vepa", []string{"attach", "vm1", "--mode", "l2"}},
+		{4, "no network namespace", []string{"attach", "vm1", "--via", "netns:/run/nosuch"}},
 		{5, "libvirt is not asked", []string{"attach", "vm1", "--via", "libvirt"}},
 		{3, "passthru", []string{"attach", "vm1", "--network", "lan", "--mode", "passthru"}},
 	} {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func attachPoints() []failpoint.Point {
 	return []failpoint.Point{
 		failpoint.AttachLookup, failpoint.AttachDecided, failpoint.StoreWrite, failpoint.StoreWritten, failpoint.AttachStored,
 		failpoint.ConvergeMAC, failpoint.TapCreated, failpoint.TapMarked, failpoint.ConvergeDevice, failpoint.HandoverOpened,
-		failpoint.HandoverGetfd, failpoint.HandoverNetdev, failpoint.HandoverDevice, failpoint.ConvergeUp, failpoint.ConvergeStored,
+		failpoint.HandoverGetfd, failpoint.HandoverNetdev, failpoint.HandoverDevice, failpoint.ConvergeGuarded, failpoint.ConvergeUp, failpoint.ConvergeStored,
 		failpoint.AttachReply,
 	}
 }
@@ -87,10 +88,14 @@ func detachPoints() []failpoint.Point {
 
 func TestEveryFailpointIsDriven(t *testing.T) {
 	driven := map[failpoint.Point]bool{}
-	for _, p := range append(attachPoints(), detachPoints()...) {
+	all := append(attachPoints(), detachPoints()...)
+	for _, k := range endpointKinds {
+		all = append(all, endpointPoints(k)...)
+	}
+	for _, p := range all {
 		driven[p] = true
 	}
-	for _, p := range failpoint.Points {
+	for _, p := range slices.Concat(failpoint.Points, failpoint.RoomPoints) {
 		if !driven[p] {
 			t.Errorf("no test switches %s on", p)
 		}
