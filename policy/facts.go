@@ -19,7 +19,7 @@ type Facts struct {
 
 	Netns     *Netns                  // the NIC is for this network namespace; nil: for a VM
 	Held      map[netip.Addr][]Holder // addresses that attachments have; apart networks may use the same ones
-	Lacking   map[vmnetd.Kind]string  // kinds that this kernel does not have, and what it says
+	Lacking   map[vmnetd.Kind]string  // kinds that this kernel does not have, each with a sentence that says so
 	HostLinks map[string]bool         // networks that this host has a link of its own to
 }
 

@@ -13,6 +13,7 @@ type unfit struct {
 	why     string // about the uplink: "is a port of bridge br0"
 	fix     string // what to do, "" when nothing short of another configuration
 	request bool   // it is what the request says or lacks, whatever the host looks like
+	kernel  bool   // this kernel cannot do it, whatever else changes on the host
 }
 
 // spot is where a NIC would stand in a mode.

@@ -97,11 +97,11 @@ func (c *choice) oneStation(s spot) []unfit {
 	}}
 }
 
-// lacking: a kernel without the driver.
+// lacking: a kernel without the driver, in the words of whoever asked it.
 func (c *choice) lacking(s spot) []unfit {
 	why, lacks := c.f.Lacking[c.kind(s.mode)]
 	if !lacks {
 		return nil
 	}
-	return []unfit{{why: why, fix: "vmnetd doctor"}}
+	return []unfit{{why: why, fix: "vmnetd doctor", kernel: true}}
 }

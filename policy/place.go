@@ -195,27 +195,46 @@ func (c *choice) firstChoice() string {
 }
 
 func (c *choice) nothingFits(candidates []trial) error {
+	// The mode was asked for by name, with what it cannot have.
+	if c.req.Mode != "" && eachHas(candidates, func(no unfit) bool { return no.request }) {
+		return c.contradiction(candidates)
+	}
+	class := vmnetd.ErrBusy
+	if eachHas(candidates, func(no unfit) bool { return no.kernel }) {
+		class = vmnetd.ErrUnsupported
+	}
 	var parts []string
-	next, never := "", c.req.Mode != ""
 	for _, t := range candidates {
 		parts = append(parts, fmt.Sprintf("uplink %s: %s", t.name, t.why()))
+	}
+	return vmnetd.Errorf(class, "network %s is open to %s, but nothing fits now: %s",
+		c.network.Name, c.nic(), strings.Join(parts, "; ")).WithNext(c.firstFix(candidates))
+}
+
+// eachHas says that every mode on every uplink has such a reason against it.
+func eachHas(candidates []trial, such func(unfit) bool) bool {
+	for _, t := range candidates {
 		for _, m := range t.modes {
-			never = never && slices.ContainsFunc(m.no, func(no unfit) bool { return no.request })
+			if !slices.ContainsFunc(m.no, such) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// firstFix is what to do about the first reason about which something can be done.
+func (c *choice) firstFix(candidates []trial) string {
+	for _, t := range candidates {
+		for _, m := range t.modes {
 			for _, no := range m.no {
-				if next == "" {
-					next = no.fix
+				if no.fix != "" {
+					return no.fix
 				}
 			}
 		}
 	}
-	if never { // the mode was asked for by name, with what it cannot have
-		return c.contradiction(candidates)
-	}
-	if next == "" {
-		next = "vmnetd explain " + shellWord(c.req.VM) + " --all"
-	}
-	return vmnetd.Errorf(vmnetd.ErrBusy, "network %s is open to %s, but nothing fits now: %s",
-		c.network.Name, c.nic(), strings.Join(parts, "; ")).WithNext(next)
+	return "vmnetd explain " + shellWord(c.req.VM) + " --all"
 }
 
 // contradiction is a request that no host could fulfil.
