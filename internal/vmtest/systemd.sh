@@ -23,5 +23,8 @@ done
 # Its /tmp may hold the programs that are to run, and would be emptied.
 mkdir -p /etc/tmpfiles.d
 : >/etc/tmpfiles.d/tmp.conf
+# systemd does this on every host, but not where it takes it for a container, as
+# by a /.dockerenv of this machine's: without it no service sees new mounts.
+mount --make-rshared /
 cd /
 exec /lib/systemd/systemd --unit=vmtest.target
