@@ -35,6 +35,19 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 	if err != nil {
 		return nil, false, err
 	}
+	return h.search(ctx, func(pid, fd int, rdev uint64) (is, sure bool) {
+		return rdev == number && (mine == nil || mine(pid, fd)), true
+	})
+}
+
+// match says whether a process's descriptor of that character device is one that is
+// looked for; not sure: that cannot be told.
+type match func(pid, fd int, rdev uint64) (is, sure bool)
+
+// search is one at a time: what it copies to look at it would be a holder to another.
+func (h *Host) search(ctx context.Context, m match) (pids []int, complete bool, err error) {
+	h.searching.Lock()
+	defer h.searching.Unlock()
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, false, vmnetd.Errorf(vmnetd.ErrFailed, "cannot list the processes: %w", err)
@@ -48,7 +61,7 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 		if ctx.Err() != nil {
 			return pids, false, ctx.Err()
 		}
-		holds, searched := holdsDevice(pid, number, mine)
+		holds, searched := holdsDevice(pid, m)
 		complete = complete && (searched || neverHolds(pid))
 		if holds {
 			pids = append(pids, pid)
@@ -57,9 +70,8 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 	return pids, complete, nil
 }
 
-// holdsDevice looks through one process's descriptors for one on that device number
-// that is also mine (nil: any is).
-func holdsDevice(pid int, rdev uint64, mine func(pid, fd int) bool) (holds, searched bool) {
+// holdsDevice looks through one process's descriptors of character devices.
+func holdsDevice(pid int, m match) (holds, searched bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -76,15 +88,17 @@ func holdsDevice(pid int, rdev uint64, mine func(pid, fd int) bool) (holds, sear
 		if !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
 			continue
 		}
-		number, err := deviceNumber(path)
-		if err != nil {
-			searched = searched && ended(err)
+		rdev, err := deviceNumber(path)
+		if err != nil || rdev == 0 {
+			searched = searched && (err == nil || ended(err))
 			continue
 		}
 		fd, _ := strconv.Atoi(e.Name())
-		if number == rdev && (mine == nil || mine(pid, fd)) {
+		is, sure := m(pid, fd, rdev)
+		if is {
 			return true, true
 		}
+		searched = searched && sure
 	}
 	return false, searched
 }

@@ -2,6 +2,7 @@ package tapdev
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,8 @@ type Host struct {
 	tun   string     // what taps are made and opened by
 	index func() int // an index for a device whose next one will not do
 	found *had       // kinds that the kernel was found to have
+
+	searching sync.Mutex // for whoever holds queues
 }
 
 // Option changes what a Host works with.

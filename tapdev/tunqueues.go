@@ -117,12 +117,7 @@ const tunGetDevNetNS = 0x54e3
 // elsewhere says that the device behind a process's descriptor is surely in
 // another network namespace than the one with that inode.
 func elsewhere(pid, fd int, inode uint64) bool {
-	proc, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(proc)
-	queue, err := unix.PidfdGetfd(proc, fd, 0)
+	queue, err := copyOf(pid, fd)
 	if err != nil {
 		return false
 	}
