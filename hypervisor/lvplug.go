@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	libvirt "github.com/digitalocean/go-libvirt"
@@ -90,11 +91,25 @@ func (l *Libvirt) Plug(ctx context.Context, vm VM, nic NIC) (Place, error) {
 		place.Already = true
 		return place, l.remember(ctx, d, nic)
 	}
+	if err := d.lacks(nic); err != nil {
+		return Place{}, err
+	}
 	if err := l.attach(ctx, d, nic); err != nil {
 		return Place{}, l.takeBack(ctx, vm, nic, attachRefused(d.name, nic, err))
 	}
 	l.rememberBeside(d, nic)
 	return d.placeOf(domxml.Interface{Addr: nic.Addr}), nil
+}
+
+// lacks refuses a second NIC of one MAC, as guests of ipvtaps have: metadata names NICs
+// by it, and a VM that is saved or moved would come back with one of the two.
+func (d *lvDomain) lacks(nic NIC) error {
+	i := slices.IndexFunc(d.xml.Interfaces, func(i domxml.Interface) bool { return i.MAC == nic.MAC.String() })
+	if i < 0 {
+		return nil
+	}
+	return vmnetd.Errorf(vmnetd.ErrBusy, "VM %s has a NIC with MAC %s already (%s), and libvirt's metadata tells NICs apart by that",
+		vmnetd.Printable(d.name), nic.MAC, orDash(d.xml.Interfaces[i].Target)).WithNext("take another uplink, or add --handover fd")
 }
 
 // placeOf is where libvirt has plugged an interface. It opens vhost-net unless the

@@ -50,7 +50,13 @@ func (l *Libvirt) remember(ctx context.Context, d lvDomain, nic NIC) error {
 // forget takes a NIC that has gone out of the metadata; what is left there by
 // mistake does no harm.
 func (l *Libvirt) forget(ctx context.Context, d lvDomain, nic NIC) {
-	err := l.note(ctx, d, func(x *domxml.Domain) []domxml.NIC { return x.WithoutNIC(nic.MAC.String()) })
+	err := l.note(ctx, d, func(x *domxml.Domain) []domxml.NIC {
+		mac := nic.MAC.String()
+		if slices.ContainsFunc(x.NICs, func(n domxml.NIC) bool { return n.MAC == mac && n.ID != "" && n.ID != nic.ID }) {
+			return x.NICs // another one has its MAC
+		}
+		return x.WithoutNIC(mac)
+	})
 	if err != nil {
 		l.log.Warn("the VM's metadata still names a NIC that has gone", "vm", vmnetd.Printable(d.name), "id", nic.ID, "error", err)
 	}

@@ -1,9 +1,11 @@
 package hypervisor
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor/domxml"
 )
 
@@ -66,5 +68,29 @@ func TestWhatANICWasGivenStandsInTheMetadataOfTheRun(t *testing.T) {
 	says("of unknown network")
 	if err := b.l.Unplug(t.Context(), vm, adopted); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestASecondNICOfOneMACIsRefused: guests of ipvtaps have their uplink's.
+func TestASecondNICOfOneMACIsRefused(t *testing.T) {
+	b := newLvBed(t)
+	vm := b.create("vm1")
+	one, two := b.device("net0", 1), b.device("net1", 1)
+	one.Network, two.Network, two.MAC = "lan", "data", one.MAC
+	if _, err := b.l.Plug(t.Context(), vm, one); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.l.Plug(t.Context(), vm, two); !errors.Is(err, vmnetd.ErrBusy) || !strings.Contains(err.Error(), one.MAC.String()) {
+		t.Errorf("a second one: %v", err)
+	}
+	if err := b.l.Unplug(t.Context(), vm, two); err != nil {
+		t.Error(err)
+	}
+	if _, ok, err := b.l.Plugged(t.Context(), vm, one); err != nil || !ok {
+		t.Errorf("the first is plugged: %v, %v", ok, err)
+	}
+	dom, err := domxml.Parse(b.Virsh("dumpxml", "vm1"))
+	if err != nil || len(dom.NICs) != 1 || dom.NICs[0].ID != "net0" {
+		t.Errorf("metadata %+v, %v", dom.NICs, err)
 	}
 }

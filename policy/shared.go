@@ -25,7 +25,7 @@ func (c *choice) otherMAC(s spot) []unfit {
 	}
 	return []unfit{{
 		why:     fmt.Sprintf("MAC %s is asked for, and all guests of an %s have the uplink's (%s)", c.req.MAC, c.kind(s.mode), s.on.MAC),
-		fix:     "leave --mac away",
+		fix:     "leave --mac away; of a NIC that libvirt keeps, detach it with --config and attach it again",
 		request: true,
 	}}
 }
