@@ -64,7 +64,7 @@ type Place struct {
 	Bus     string
 	Addr    string
 	Already bool   // Plug found it plugged and opened nothing
-	MAC     string // of the card, as Plugged of QMP says
+	MAC     string // with which the NIC was plugged, as Plugged tells it; "": not known
 
 	// NoVHost says why libvirt, where it opened the device by its name, opens no
 	// vhost-net with it; "": it does, where the host has it.
