@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 // interval is that between two tries of anything.
@@ -20,9 +18,17 @@ const (
 	echoRequest6, echoReply6 = 128, 129
 )
 
+// Reaches says whether an address answers the node within a time.
+func (n *Node) Reaches(to netip.Addr, within time.Duration) bool {
+	stop := make(chan struct{})
+	late := time.AfterFunc(within, func() { close(stop) })
+	defer late.Stop()
+	return n.echo(netip.Addr{}, to, stop)
+}
+
 // echo asks an address until it answers, or stop is closed, and says whether it
 // did. from may be no address.
-func (n *Node) echo(t testkit.TB, from, to netip.Addr, stop <-chan struct{}) bool {
+func (n *Node) echo(from, to netip.Addr, stop <-chan struct{}) bool {
 	request := []byte{echoRequest4, 0, 0, 0, 0, 0, 0, 0}
 	reply := byte(echoReply4)
 	if to.Is6() {

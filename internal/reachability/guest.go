@@ -13,48 +13,70 @@ import (
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
-// Request asks for the NIC of the row's guest of that number.
-func (r *Row) Request(number int) vmnetd.Request {
-	n := r.node("", nil, "", byte(guestNumber+number))
-	return vmnetd.Request{VM: fmt.Sprintf("%s-%d", r.Host.Device, number), ID: "net0", IPs: n.prefixes(), Queues: 1, NoVHost: true}
+// newGuest is the row's next guest, without anything yet, and what asks for its NIC.
+func (r *Row) newGuest() (*Node, vmnetd.Request) {
+	number := len(r.Guests)
+	n := r.node(fmt.Sprintf("guest %d", number), nil, testkit.GuestDevice, byte(guestNumber+number))
+	r.Guests = append(r.Guests, n)
+	return n, vmnetd.Request{VM: fmt.Sprintf("%s-%d", r.Host.Device, number), ID: "net0", Network: r.Host.Device, IPs: n.Prefixes()}
 }
 
 // AddGuest gives the row another guest: a VM whose kernel is this one, or a network
 // namespace.
 func (l *Lab) AddGuest(r *Row) *Node {
 	l.t.Helper()
-	n := r.node(fmt.Sprintf("guest %d", len(r.Guests)), nil, testkit.GuestDevice, byte(guestNumber+len(r.Guests)))
-	req := r.Request(len(r.Guests))
-	r.Guests = append(r.Guests, n)
-	var got vmnetd.Attachment
+	n, req := r.newGuest()
+	make := l.vm
 	if r.endpoint {
-		got = l.endpoint(n, req)
-	} else {
-		got = l.vm(r, n, req)
+		make = l.endpoint
 	}
-	l.holds(r, got)
-	r.routed(l.t, got.GuestSide)
+	l.holds(r, make(r, n, req))
+	allowPings(l.t, n.Netns)
 	return n
 }
 
-// holds sees that what was made is what the row is about.
+// Plug gives the row another guest: a VM whose QEMU listens on that socket. Its
+// operating system is configured by whoever calls.
+func (l *Lab) Plug(r *Row, vm, id, socket string) (*Node, vmnetd.Attachment) {
+	l.t.Helper()
+	n, req := r.newGuest()
+	req.VM, req.ID, req.Via = vm, id, "qmp:"+socket
+	got := l.attach(req)
+	l.holds(r, got)
+	return n, got
+}
+
+// PlugUnknown is Plug for a guest whose address nobody knows yet.
+func (l *Lab) PlugUnknown(r *Row, vm, socket string) {
+	l.t.Helper()
+	l.holds(r, l.attach(vmnetd.Request{VM: vm, Network: r.Host.Device, Via: "qmp:" + socket}))
+}
+
+func (l *Lab) attach(req vmnetd.Request) vmnetd.Attachment {
+	l.t.Helper()
+	got, err := l.Client.Attach(context.Background(), req)
+	if err != nil {
+		l.t.Fatalf("%v", err)
+	}
+	return got
+}
+
+// holds sees that what was made is what the row is about, and has the outside route
+// to it.
 func (l *Lab) holds(r *Row, got vmnetd.Attachment) {
 	l.t.Helper()
 	if got.Device() != r.NIC || got.Phase != vmnetd.Attached {
 		l.t.Fatalf("attached as %+v, want a %s", got, r.NIC)
 	}
+	r.routed(l.t, got.GuestSide)
 }
 
 // endpoint gives a namespace its device, which vmnetd configures.
-func (l *Lab) endpoint(n *Node, req vmnetd.Request) vmnetd.Attachment {
+func (l *Lab) endpoint(_ *Row, n *Node, req vmnetd.Request) vmnetd.Attachment {
 	l.t.Helper()
 	n.Netns = testkit.NewNetns(l.t)
-	req.Via, req.Name, req.Queues, req.NoVHost = "netns:"+l.named(n.Netns), n.Device, 0, false
-	got, err := l.client.Attach(context.Background(), req)
-	if err != nil {
-		l.t.Fatalf("%v", err)
-	}
-	return got
+	req.Via, req.Name = "netns:"+l.named(n.Netns), n.Device
+	return l.attach(req)
 }
 
 // named gives a namespace a path, as ip-netns(8) does: what is trusted has one.
@@ -74,7 +96,8 @@ func (l *Lab) named(ns *testkit.Netns) string {
 // vm gives a guest its queues, and configures it as its administrator.
 func (l *Lab) vm(r *Row, n *Node, req vmnetd.Request) vmnetd.Attachment {
 	l.t.Helper()
-	got, set, err := l.client.OpenTap(context.Background(), req, 0)
+	req.Queues, req.NoVHost = 1, true
+	got, set, err := l.Client.OpenTap(context.Background(), req, 0)
 	if err != nil {
 		l.t.Fatalf("%v", err)
 	}

@@ -13,30 +13,31 @@ import (
 
 // Lab is a host with an uplink for each row, and the daemon on it.
 type Lab struct {
-	Rows []*Row
+	Rows   []*Row
+	Host   *testkit.Netns
+	Client *dbusapi.Client // of the daemon that runs
 
 	t       testkit.TB
 	program string
 	bus     string // its address
 	dir     string
-	host    *testkit.Netns
 	daemon  *testkit.Daemon
-	client  *dbusapi.Client
 }
 
 // NewLab builds what rows of those names need, and starts the daemon of that
 // program on the bus that DBUS_SYSTEM_BUS_ADDRESS names.
 func NewLab(t testkit.TB, program string, nics ...string) *Lab {
 	t.Helper()
-	l := &Lab{t: t, program: program, bus: os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), host: testkit.NewNetns(t)}
+	l := &Lab{t: t, program: program, bus: os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), Host: testkit.NewNetns(t)}
 	l.dir = l.folder()
-	sysctl(t, l.host, "ipv6/conf/default/accept_ra=0") // it has its addresses
+	allowPings(t, l.Host)
+	sysctl(t, l.Host, "ipv6/conf/default/accept_ra=0") // it has its addresses
 	for i, nic := range nics {
 		r, err := newRow(nic, i)
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
-		r.build(t, l.host)
+		r.build(t, l.Host)
 		l.Rows = append(l.Rows, r)
 	}
 	l.configure()
@@ -92,11 +93,11 @@ func (l *Lab) configure() {
 func (l *Lab) Start() {
 	l.t.Helper()
 	var err error
-	l.daemon, err = testkit.StartDaemon(context.Background(), testkit.DaemonOptions{Program: l.program, Dir: l.dir, Bus: l.bus, Netns: l.host.Do})
+	l.daemon, err = testkit.StartDaemon(context.Background(), testkit.DaemonOptions{Program: l.program, Dir: l.dir, Bus: l.bus, Netns: l.Host.Do})
 	if err != nil {
 		l.t.Fatalf("%v", err)
 	}
-	if l.client, err = dbusapi.Dial(context.Background()); err != nil {
+	if l.Client, err = dbusapi.Dial(context.Background()); err != nil {
 		l.t.Fatalf("%v", err)
 	}
 }
@@ -106,13 +107,13 @@ func (l *Lab) Kill() {
 	if l.daemon == nil {
 		return
 	}
-	if l.client != nil {
-		_ = l.client.Close()
+	if l.Client != nil {
+		_ = l.Client.Close()
 	}
 	l.daemon.Kill()
 	if l.t.Failed() {
 		log := l.daemon.Log()
 		l.t.Logf("vmnetd said:\n%s", log[max(0, len(log)-6000):])
 	}
-	l.daemon, l.client = nil, nil
+	l.daemon, l.Client = nil, nil
 }

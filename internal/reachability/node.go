@@ -23,17 +23,23 @@ const (
 	bits6 = 64
 )
 
-// prefixes is the node's addresses with their lengths.
-func (n *Node) prefixes() []string {
+// Prefixes is the node's addresses with their lengths.
+func (n *Node) Prefixes() []string {
 	return []string{netip.PrefixFrom(n.IP4, bits4).String(), netip.PrefixFrom(n.IP6, bits6).String()}
 }
 
 // configure gives the node's device its addresses, as an administrator does.
 func (n *Node) configure(t testkit.TB, options ...string) {
 	t.Helper()
-	for _, prefix := range n.prefixes() {
+	for _, prefix := range n.Prefixes() {
 		n.ip(t, append([]string{"address", "add", prefix, "dev", n.Device}, options...)...)
 	}
+}
+
+// allowPings opens sockets for echo requests to root, too (icmp(7)).
+func allowPings(t testkit.TB, ns *testkit.Netns) {
+	t.Helper()
+	sysctl(t, ns, "ipv4/ping_group_range=0 0")
 }
 
 func (n *Node) ip(t testkit.TB, args ...string) {

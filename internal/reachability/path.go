@@ -35,9 +35,9 @@ func (r *Row) paths(t testkit.TB, ears map[*Node]*ear) []*path {
 	var all []*path
 	for i, g := range r.Guests {
 		all = append(all, r.withOutside(t, ears, g)...)
-		all = append(all, both(t, g, r.Host, host4, host6)...)
+		all = append(all, both(g, r.Host, host4, host6)...)
 		for _, other := range r.Guests[i+1:] {
-			all = append(all, both(t, g, other, guest4, guest6)...)
+			all = append(all, both(g, other, guest4, guest6)...)
 			all = append(all, groups(ears, g, other, broadcastGuest, multicastGuest)...)
 		}
 	}
@@ -45,22 +45,22 @@ func (r *Row) paths(t testkit.TB, ears map[*Node]*ear) []*path {
 }
 
 func (r *Row) withOutside(t testkit.TB, ears map[*Node]*ear, g *Node) []*path {
-	all := append(both(t, g, r.Outside, outside4, outside6), groups(ears, g, r.Outside, broadcastOut, multicastOut)...)
+	all := append(both(g, r.Outside, outside4, outside6), groups(ears, g, r.Outside, broadcastOut, multicastOut)...)
 	return append(all, &path{
 		column: slaac, what: g.Name + " by an address of its own making with the outside",
 		try: func(stop <-chan struct{}) bool {
 			own, ok := g.autoconfigured(t, r.Prefix(), stop)
-			return ok && g.echo(t, own, r.Outside.IP6, stop) && r.Outside.echo(t, netip.Addr{}, own, stop)
+			return ok && g.echo(own, r.Outside.IP6, stop) && r.Outside.echo(netip.Addr{}, own, stop)
 		},
 	})
 }
 
 // both is the echoes between two, each the one who asks.
-func both(t testkit.TB, a, b *Node, column4, column6 string) []*path {
+func both(a, b *Node, column4, column6 string) []*path {
 	one := func(column string, from, to *Node, address netip.Addr) *path {
 		return &path{
 			column: column, what: fmt.Sprintf("%s asks %s", from.Name, to.Name),
-			try: func(stop <-chan struct{}) bool { return from.echo(t, netip.Addr{}, address, stop) },
+			try: func(stop <-chan struct{}) bool { return from.echo(netip.Addr{}, address, stop) },
 		}
 	}
 	return []*path{one(column4, a, b, b.IP4), one(column4, b, a, a.IP4), one(column6, a, b, b.IP6), one(column6, b, a, a.IP6)}

@@ -18,7 +18,7 @@ type Row struct {
 	Host    *Node // this host, by its own address on the uplink
 	Guests  []*Node
 
-	number   int
+	Number   int
 	endpoint bool // guests are network namespaces, not VMs
 }
 
@@ -29,7 +29,7 @@ func newRow(nic string, number int) (*Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Row{NIC: nic, Mode: mode, number: number, endpoint: vmnetd.Kind(kind) == mode.Info().Endpoint}
+	r := &Row{NIC: nic, Mode: mode, Number: number, endpoint: vmnetd.Kind(kind) == mode.Info().Endpoint}
 	if vmnetd.Kind(kind) != mode.KindIn(r.endpoint) {
 		return nil, fmt.Errorf("%s: mode %s has no %s", nic, mode, kind)
 	}
@@ -60,18 +60,18 @@ const (
 func (r *Row) node(name string, ns *testkit.Netns, device string, number byte) *Node {
 	ip6 := r.Prefix().Addr().As16()
 	ip6[7], ip6[15] = 0, number
-	return &Node{Name: name, Netns: ns, Device: device, IP4: netip.AddrFrom4([4]byte{198, 18, byte(r.number), number}), IP6: netip.AddrFrom16(ip6)}
+	return &Node{Name: name, Netns: ns, Device: device, IP4: netip.AddrFrom4([4]byte{198, 18, byte(r.Number), number}), IP6: netip.AddrFrom16(ip6)}
 }
 
 // Prefix is what the peer outside advertises.
 func (r *Row) Prefix() netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, byte(r.number), 0, 1}), bits6)
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, byte(r.Number), 0, 1}), bits6)
 }
 
 // uplink is the name of the row's uplink, which is also its network's.
-func (r *Row) uplink() string { return fmt.Sprintf("up%d", r.number) }
+func (r *Row) uplink() string { return fmt.Sprintf("up%d", r.Number) }
 
-func (r *Row) bridge() string { return fmt.Sprintf("br%d", r.number) }
+func (r *Row) bridge() string { return fmt.Sprintf("br%d", r.Number) }
 
 // onBridge says whether the uplink is a bridge.
 func (r *Row) onBridge() bool { return r.Mode.Info().Family == vmnetd.FamilyBridge }
@@ -80,6 +80,7 @@ func (r *Row) onBridge() bool { return r.Mode.Info().Family == vmnetd.FamilyBrid
 func (r *Row) build(t testkit.TB, host *testkit.Netns) {
 	t.Helper()
 	outside, far := testkit.NewNetns(t), "far0"
+	allowPings(t, outside)
 	outside.IPv6(t, false)
 	outside.Create(t, rtnl.NewLink{Name: "sw", Kind: "bridge"})
 	outside.SetUp(t, "sw")
@@ -133,5 +134,5 @@ func (r *Row) config() (uplink, network, rule string) {
 	name := r.Host.Device
 	return uplink,
 		fmt.Sprintf("  - {name: %s, uplinks: [%s], modes: [%s]}\n", name, name, r.Mode),
-		fmt.Sprintf("  - {vm: \"%s-*\", networks: [%s], modes: [%s]}\n", name, name, r.Mode)
+		fmt.Sprintf("  - {vm: \"*\", networks: [%s], modes: [%s]}\n", name, r.Mode)
 }

@@ -23,7 +23,6 @@ func (l *Lab) Try(expected Table) Trial {
 	all, stop := Trial{rows: map[string][]*path{}}, make(chan struct{})
 	var everything, wanted sync.WaitGroup
 	for _, r := range l.Rows {
-		r.allowPings(l.t)
 		ears := r.listen(l.t)
 		for _, e := range ears {
 			everything.Go(func() { e.run(stop) })
@@ -48,14 +47,6 @@ func (l *Lab) Try(expected Table) Trial {
 	close(stop)
 	everything.Wait()
 	return all
-}
-
-// allowPings opens sockets for echo requests to root, too (icmp(7)).
-func (r *Row) allowPings(t testkit.TB) {
-	t.Helper()
-	for _, n := range append([]*Node{r.Outside, r.Host}, r.Guests...) {
-		sysctl(t, n.Netns, "ipv4/ping_group_range=0 0")
-	}
 }
 
 // listen has everybody but the host join the groups.
