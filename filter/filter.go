@@ -39,6 +39,7 @@ func Open(conn *rtnl.Conn) (*Host, error) {
 		n.close()
 		return nil, err
 	}
+	n.tell(w.ignore)
 	return &Host{conn: conn, nft: n, news: w}, nil
 }
 

@@ -21,8 +21,9 @@ const deadline = 10 * time.Second
 // library's own connection asks for an echo of every rule and loses errno on its
 // way back, so its expressions are used and not its messages.
 type nft struct {
-	conn *rtnl.Conn
-	turn chan struct{} // whoever has put into it has the socket
+	conn   *rtnl.Conn
+	opened func(port uint32) // told of each socket before it is used
+	turn   chan struct{}     // whoever has put into it has the socket
 
 	mu     sync.Mutex
 	sock   *netlink.Conn // nil: to be opened
@@ -36,7 +37,7 @@ type session struct {
 }
 
 func openNFT(conn *rtnl.Conn) (*nft, error) {
-	n := &nft{conn: conn, turn: make(chan struct{}, 1), ours: map[uint32]bool{}}
+	n := &nft{conn: conn, turn: make(chan struct{}, 1), ours: map[uint32]bool{}, opened: func(uint32) {}}
 	if _, err := n.open(); err != nil {
 		return nil, err
 	}
@@ -59,6 +60,7 @@ func (n *nft) open() (*netlink.Conn, error) {
 	}
 	n.sock = sock
 	n.ours[sock.PID()] = true
+	n.opened(sock.PID())
 	return sock, nil
 }
 
@@ -75,6 +77,16 @@ func dial(conn *rtnl.Conn) (*netlink.Conn, error) {
 	_ = sock.SetOption(netlink.ExtendedAcknowledge, true) // the kernel's own words in errors
 	_ = sock.SetWriteBuffer(1 << 20)                      // a batch of hundreds of devices is one message
 	return sock, nil
+}
+
+// tell has f told of the port of the socket, and of that of each later one.
+func (n *nft) tell(f func(port uint32)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.opened = f
+	if n.sock != nil {
+		f(n.sock.PID())
+	}
 }
 
 // isOurs says whether a message is about a change that we made.

@@ -3,6 +3,7 @@ package filter
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,14 +111,31 @@ func (l *lab) handleOf(t *testing.T, rule string) string {
 
 func TestMoreNewsThanTheSocketHoldsIsALoss(t *testing.T) {
 	l := newLab(t)
-	s := macvtap(t, l).strict()
 	if err := l.news.sock.SetReadBuffer(1); err != nil {
 		t.Fatal(err)
 	}
-	l.set(t, s) // ours alone
+	nftRun(t, l.ns, "add table ip other; "+strings.Repeat("add chain ip other x; add rule ip other x accept; ", 200)) // of no table of ours
 	select {
 	case <-watched(t, l.Host):
 	case <-time.After(testkit.Patience):
 		t.Fatal("it was not told")
+	}
+}
+
+// TestOwnChangesAreNotTold: a filter is dozens of messages, and each attach would
+// have them read.
+func TestOwnChangesAreNotTold(t *testing.T) {
+	l := newLab(t)
+	g := macvtap(t, l)
+	l.set(t, g.strict())
+	l.nft.dropSocket() // a new one has another port
+	if err := l.Remove(ctx(), g.ifname); err != nil {
+		t.Fatal(err)
+	}
+	l.ns.Run(t, "nft", "add", "table", "netdev", "foreign")
+	_ = l.news.sock.SetReadDeadline(time.Now().Add(testkit.Patience))
+	msgs, err := l.news.sock.Receive()
+	if err != nil || len(msgs) == 0 || l.nft.isOurs(msgs[0].Header.PID) {
+		t.Errorf("%d messages of our own, %v", len(msgs), err)
 	}
 }
