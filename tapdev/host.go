@@ -46,7 +46,7 @@ func WithVHost(path string) Option { return func(h *Host) { h.vhost = path } }
 // New makes a Host. Without links (nil) it asks the kernel for every link when
 // it has to name who is in the way. Close it when it is no longer needed.
 func New(conn *rtnl.Conn, links Links, fail failpoint.Set, opts ...Option) *Host {
-	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, found: &had{}}
+	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, found: newHad()}
 	for _, o := range opts {
 		o(h)
 	}
