@@ -18,11 +18,11 @@ func (a *Agent) promiscuity(ctx context.Context, r record) int {
 	if !ok {
 		return -1
 	}
-	state, err := a.o.Uplinks.State(ctx, spec)
+	link, err := a.o.Uplinks.Link(ctx, spec)
 	if err != nil {
 		return -1
 	}
-	return state.Link.Promisc
+	return link.Promisc
 }
 
 // lookForPromisc sees whether the MAC of a NIC that has just gone up was one too

@@ -78,6 +78,10 @@ type Links interface {
 type Uplinks interface {
 	// State looks one uplink up by name or ifindex; it never dumps.
 	State(ctx context.Context, spec uplink.Spec) (uplink.State, error)
+
+	// Link is the device of one uplink as it is now, by one question.
+	// vmnetd.ErrNotFound: it is not there.
+	Link(ctx context.Context, spec uplink.Spec) (rtnl.Link, error)
 }
 
 // Provisioner makes, changes, watches and repairs the uplinks that are ours

@@ -90,6 +90,10 @@ func (f *Finder) hostsOnVLANs(ctx context.Context, vlans []OnVLAN) error {
 	return nil
 }
 
+// Link is the uplink's device as it is now, by one question where it was found
+// before.
+func (f *Finder) Link(ctx context.Context, spec Spec) (rtnl.Link, error) { return f.find(ctx, spec) }
+
 // find is the device it was bound to, as long as that is there, otherwise the
 // one that matches the declaration.
 func (f *Finder) find(ctx context.Context, spec Spec) (rtnl.Link, error) {

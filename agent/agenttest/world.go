@@ -513,6 +513,15 @@ func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error
 	return s, err
 }
 
+// Link implements agent.Uplinks.
+func (f Uplinks) Link(ctx context.Context, spec uplink.Spec) (rtnl.Link, error) {
+	s, err := f.State(ctx, spec)
+	if err == nil && !s.Present {
+		err = vmnetd.Errorf(vmnetd.ErrNotFound, "%s", s.Problem)
+	}
+	return s.Link, err
+}
+
 // ByName implements agent.Links.
 func (f Links) ByName(name string) (rtnl.Link, bool) {
 	f.W.mu.Lock()
