@@ -67,7 +67,7 @@ func (r *Rooms) Close() error {
 }
 
 // Here is the daemon's own namespace as a Place: no process is needed for it. The
-// Place stays the Rooms', and FindNIC looks at every link.
+// Place stays the Rooms'.
 func (r *Rooms) Here() Place { return here{r.here} }
 
 // Doctor says how vmnetd's own namespace is.

@@ -25,8 +25,17 @@ func (h *Host) FindNIC(ctx context.Context, vm, id string) (Device, error) {
 	return h.withIPs(ctx, link, Device{VM: vm, ID: id})
 }
 
-// findNIC is the link with the mark, or the one of that name without any.
+// findNIC is the link with the mark, or the one of that name without any. Most have
+// kept their name, and to ask for one link takes the same among one and among
+// thousands.
 func (h *Host) findNIC(ctx context.Context, vm, id, ifname string) (rtnl.Link, error) {
+	if l, err := h.conn.LinkByName(ctx, ifname); err == nil && l.Alias == vmnetd.Alias(vm, id) {
+		return l, nil
+	}
+	return h.listNIC(ctx, vm, id, ifname)
+}
+
+func (h *Host) listNIC(ctx context.Context, vm, id, ifname string) (rtnl.Link, error) {
 	links, err := h.conn.Links(ctx)
 	var unmarked *rtnl.Link
 	for i, l := range links {
