@@ -9,7 +9,6 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
-	"github.com/vmnetd/vmnetd/room"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -265,29 +264,22 @@ func (a *Agent) holders(ctx context.Context, r record) []int {
 		return nil
 	}
 	if r.Moved {
-		return a.holdersElsewhere(r)
+		return surely(a.o.Devices.HoldersNamed(ctx, r.Ifname))
 	}
 	dev, err := a.dev(ctx, r)
 	if err != nil {
 		return nil
 	}
-	pids, complete, err := a.o.Devices.Holders(ctx, dev)
+	return surely(a.o.Devices.Holders(ctx, dev))
+}
+
+// surely is what a search has found; unknownPID where that is nobody and it was not
+// complete.
+func surely(pids []int, complete bool, err error) []int {
 	if len(pids) == 0 && (err != nil || !complete) {
 		return []int{unknownPID}
 	}
 	return pids
-}
-
-// holdersElsewhere is who holds the queues of a device that was moved: nothing tells
-// a descriptor of it from others any more, since its number has changed.
-func (a *Agent) holdersElsewhere(r record) []int {
-	switch {
-	case r.Owner == nil:
-		return []int{unknownPID}
-	case a.alive(*r.Owner):
-		return []int{r.Owner.PID}
-	}
-	return nil
 }
 
 // wants says where vms: lists a NIC.
@@ -375,30 +367,6 @@ func (a *Agent) unwish(r record) error {
 	a.retries.done(r.key())
 	a.changed(r)
 	return nil
-}
-
-// sweepRoom is sweep for vmnetd's own namespace. Whose queues a device there has,
-// nothing tells: one of a VM that runs is adopted, and of any other nobody knows.
-func (a *Agent) sweepRoom(ctx context.Context) error {
-	err := a.at(ctx, ownRoom, false, func(p room.Place) error {
-		devices, err := p.Ours(ctx)
-		if err != nil {
-			return err
-		}
-		for _, dev := range devices {
-			if _, ok := a.store.get(key{dev.VM, dev.ID}); ok && dev.VM != "" {
-				continue
-			}
-			if err := a.adopt(ctx, dev, ownRoom, nil); err != nil {
-				a.o.Log.Error("a device of ours that no record names stays", "ifname", dev.Ifname, "err", err)
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, vmnetd.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // sweep looks, once at the start, at every device of ours in the kernel that no

@@ -176,6 +176,9 @@ type Devices interface {
 	// Holders finds the processes that hold a queue of the device open;
 	// complete is false when some process could not be searched.
 	Holders(ctx context.Context, dev tapdev.Device) (pids []int, complete bool, err error)
+	// HoldersNamed is Holders for a device that was moved into another namespace; its
+	// name is nobody else's.
+	HoldersNamed(ctx context.Context, ifname string) (pids []int, complete bool, err error)
 	// SetFilter has the device receive what the guest asks for: its MAC, its
 	// groups, or all multicasts.
 	SetFilter(ctx context.Context, dev tapdev.Device, mac net.HardwareAddr, groups []net.HardwareAddr, all bool) error

@@ -157,7 +157,18 @@ func (f Devices) Holders(_ context.Context, dev tapdev.Device) (pids []int, comp
 		pids = f.W.holders(dev.Ifindex)
 		return nil
 	})
-	return pids, err == nil, err
+	return pids, err == nil && !f.W.hidden(), err
+}
+
+// HoldersNamed implements agent.Devices.
+func (f Devices) HoldersNamed(_ context.Context, ifname string) (pids []int, complete bool, err error) {
+	err = f.W.do("HoldersNamed", func() error {
+		if d := f.W.devices[ifname]; d != nil {
+			pids = f.W.holders(d.Ifindex)
+		}
+		return nil
+	})
+	return pids, err == nil && !f.W.hidden(), err
 }
 
 // VHost implements agent.Devices.
@@ -234,6 +245,13 @@ func (w *World) moveTo(d *device, name string) {
 			if n.ifindex == old {
 				n.ifindex = d.Ifindex
 				v.nics[id] = n
+			}
+		}
+	}
+	for _, indexes := range w.procs {
+		for i := range indexes {
+			if indexes[i] == old {
+				indexes[i] = d.Ifindex
 			}
 		}
 	}

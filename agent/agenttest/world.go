@@ -35,6 +35,7 @@ type World struct {
 	vms       map[string]*vm        // by name
 	domains   map[string]*domain    // by name
 	procs     map[int][]int         // PID → ifindexes of the queues it holds
+	unseen    bool                  // some process cannot be searched
 	onLink    []func(int)
 	onVM      []func(hypervisor.Sighting)
 
@@ -405,6 +406,20 @@ func (w *World) Release(pid int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.procs, pid)
+}
+
+// SetUnseen has a process that cannot be searched, so that no search for holders is
+// complete, or none.
+func (w *World) SetUnseen(unseen bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unseen = unseen
+}
+
+func (w *World) hidden() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unseen
 }
 
 // NIC is what a VM sees of one of its NICs.
