@@ -26,11 +26,11 @@ func (r *Row) newGuest() (*Node, vmnetd.Request) {
 func (l *Lab) AddGuest(r *Row) *Node {
 	l.t.Helper()
 	n, req := r.newGuest()
-	make := l.vm
+	give := l.vm
 	if r.endpoint {
-		make = l.endpoint
+		give = l.endpoint
 	}
-	l.holds(r, make(r, n, req))
+	l.holds(r, give(r, n, req))
 	allowPings(l.t, n.Netns)
 	return n
 }
