@@ -98,12 +98,17 @@ func (a *Agent) listenTo(ctx context.Context, r record) error {
 		if err != nil {
 			return err
 		}
-		return a.o.Learner.Watch(learn.Spec{Key: r.FullName(), Fd: fd, Sends: r.Mode.Sends(r.Kind), Uplink: r.Lower, MAC: mac, Leases: r.leases()})
+		return a.o.Learner.Watch(learn.Spec{Key: r.FullName(), Fd: fd, Sends: r.Mode.Sends(r.Kind), Uplink: r.Lower, MAC: mac, Leases: r.leaseEnds()})
 	})
 }
 
-// leases is the ends of what the guest has leased.
-func (r record) leases() map[netip.Addr]time.Time {
+// leases says whether a DHCP server gave the guest an address.
+func (r record) leases(ip netip.Addr) bool {
+	return slices.ContainsFunc(r.Heard, func(h heard) bool { return h.IP == ip && h.leased() })
+}
+
+// leaseEnds is the ends of what the guest has leased.
+func (r record) leaseEnds() map[netip.Addr]time.Time {
 	ends := map[netip.Addr]time.Time{}
 	for _, h := range r.Heard {
 		if h.leased() {
@@ -136,8 +141,15 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 	if !ok || r.Phase != vmnetd.Attached || !r.Terms.Learn {
 		return
 	}
+	why := a.notIts(ctx, r, e)
 	if e.Defended {
-		a.collides(r, e, "another station answers for it")
+		why = cmp.Or(why, "another station answers for it")
+		e.Gone, e.Why = !r.leases(e.IP), why
+	}
+	if why != "" {
+		r = a.collides(r, e, why)
+	}
+	if why != "" && !e.Gone {
 		return
 	}
 	if !a.ears.paces(k, time.Now()) {
@@ -145,16 +157,17 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 		return
 	}
 	before := r.Heard
-	if why := a.notIts(ctx, r, e); why != "" {
-		a.collides(r, e, why)
-		return
-	}
 	r.Heard = hear(before, e, time.Now(), cmp.Or(r.Terms.MaxIPs, policy.DefaultMaxIPs))
-	if slices.EqualFunc(before, r.Heard, heard.same) {
+	switch {
+	case !slices.EqualFunc(before, r.Heard, heard.same):
+		a.useAddresses(ctx, r, e)
+	case !slices.EqualFunc(before, r.Heard, func(x, y heard) bool { return x.Until.Equal(y.Until) }):
+		if err := a.store.put(r); err != nil { // a renewal, which the next start must know
+			a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
+		}
+	default:
 		a.store.note(r) // when it was heard last
-		return
 	}
-	a.useAddresses(ctx, r, e)
 }
 
 // useAddresses puts a NIC's addresses in force and writes them down.
@@ -257,18 +270,19 @@ const claimPatience = 2 * time.Second
 
 // collides tells of an address that a guest wants and cannot have; it is the NIC's
 // problem until the guest takes another one of that kind.
-func (a *Agent) collides(r record, e learn.Event, why string) {
+func (a *Agent) collides(r record, e learn.Event, why string) record {
 	text := fmt.Sprintf("its guest wants %s, but %s", e.IP, why)
 	if r.Mode.Info().SharesMAC {
 		text += whyShared(e)
 	}
 	if r.Refused == text {
-		return
+		return r
 	}
 	r.Refused, r.RefusedIP = text, e.IP
 	a.store.note(r)
 	a.event(vmnetd.Event{Event: "address-refused", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: text})
 	a.changed(r)
+	return r
 }
 
 // whyShared says what guests of ipvtaps run into by having one MAC: EUI-64 makes one
@@ -322,7 +336,7 @@ func hear(list []heard, e learn.Event, now time.Time, limit int) []heard {
 
 // same says that nothing follows from the difference.
 func (h heard) same(o heard) bool {
-	return h.IP == o.IP && h.Until.Equal(o.Until) && h.leased() == o.leased()
+	return h.IP == o.IP && h.leased() == o.leased()
 }
 
 // leased says that a DHCP server gave the address.

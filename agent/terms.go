@@ -120,7 +120,6 @@ func (r record) guard(ifname string) (filter.Spec, error) {
 	s.Spoof, s.MACs, s.Trunk, s.Learn = true, macs, r.Terms.Trunk, r.Terms.Learn
 	s.IPs = append(r.hosts(), r.Terms.Extra.IPs...)
 	s.Pin4, s.Pin6 = r.pinned()
-	s.Learn = r.Terms.Learn
 	return s, nil
 }
 

@@ -121,6 +121,17 @@ type guestOf struct {
 	vm  string
 	att vmnetd.Attachment
 	end func() // of its process: the NIC goes with it
+
+	wire *testkit.Wire // on its device
+}
+
+// wireOf sends what the guest's stack would not.
+func (g *guestOf) wireOf(t *testing.T) *testkit.Wire {
+	t.Helper()
+	if g.wire == nil {
+		g.wire = g.OpenWire(t, testkit.GuestDevice)
+	}
+	return g.wire
 }
 
 // guest is a VM's NIC, behind which IPv6 is as ipv6 says.
@@ -145,7 +156,7 @@ func (h *portHost) guest(vm, network string, ipv6 bool, ips ...string) *guestOf 
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	g := &guestOf{testkit.NewStackGuest(h.t, set.Queues, 10, mac, ipv6), vm, att, nil}
+	g := &guestOf{testkit.NewStackGuest(h.t, set.Queues, 10, mac, ipv6), vm, att, nil, nil}
 	g.end = func() {
 		g.Unplug()
 		closed()
