@@ -139,6 +139,55 @@ func TestAnIpvtapThatFailsAtAnyStepIsUndone(t *testing.T) {
 	}
 }
 
+func TestAnEndpointThatFailsAtAnyStepIsUndone(t *testing.T) {
+	for _, p := range slices.Concat(steps("attach.", "converge.", "store."), failpoint.RoomPoints) {
+		if p == failpoint.ConvergeMAC || p == failpoint.ConvergeGuarded { // passthru's alone; nothing filters a macvlan in there
+			continue
+		}
+		t.Run(string(p), func(t *testing.T) {
+			w := newWorld()
+			w.AddNetns("/run/netns/web1")
+			h := newHost(t, w, roomConfig())
+			var err error
+			if h.fp, err = failpoint.Parse(string(p) + "=1*error"); err != nil {
+				t.Fatal(err)
+			}
+			h.start()
+			req := vmnetd.Request{VM: "web1", Network: "lan", Via: "netns:/run/netns/web1"}
+			if _, err := h.agent.Attach(t.Context(), Caller{}, req); !contains(err, string(p)) {
+				t.Errorf("attach: %v", err)
+			}
+			if err := h.clean("web1"); err != nil {
+				t.Error(err)
+			}
+			attach(t, h.agent, req)
+		})
+	}
+}
+
+func TestAnotherNamespaceIsNoLaterRunOfAnAttachment(t *testing.T) {
+	w := newWorld()
+	w.StartVM("web1")
+	w.AddNetns("/run/netns/web1")
+	w.AddNetns("/run/netns/web2")
+	h := newHost(t, w, roomConfig())
+	a := h.start()
+	nic := attach(t, a, vmnetd.Request{VM: "web1", Network: "lan", ID: "net5"})
+	first := attach(t, a, vmnetd.Request{VM: "web1", Network: "lan", Via: "netns:/run/netns/web1", ID: "net0"})
+	other := vmnetd.Request{VM: "web1", Network: "lan", Via: "netns:/run/netns/web2", ID: "net0"}
+	if _, err := a.Attach(t.Context(), Caller{}, other); !errors.Is(err, vmnetd.ErrBusy) {
+		t.Errorf("the same id in another namespace: %v", err)
+	}
+	other.ID = "net1"
+	attach(t, a, other)
+	if err := errors.Join(h.livesIn(first.Ifname, "/run/netns/web1"), h.works("web1", nic.ID)); err != nil {
+		t.Error(err)
+	}
+	if n := len(a.List("web1")); n != 3 {
+		t.Errorf("%d are left of 3", n)
+	}
+}
+
 // killedAnywhere kills the daemon before and after each call of an attach, starts
 // it again, and looks.
 func killedAnywhere(t *testing.T, req vmnetd.Request, well func(h *host) error) {

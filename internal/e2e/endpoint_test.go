@@ -130,6 +130,9 @@ func TestANamespaceThatEndsTakesItsAttachmentAlongWithinASecond(t *testing.T) {
 					return nil
 				})
 				t.Logf("clean %s after the end", time.Since(ended).Round(time.Millisecond))
+				if left := b.links(c.Netns); len(left) != 0 { // this process keeps it, without a path
+					t.Errorf("in the namespace there is still %v", left)
+				}
 				c = b.container(k.name)
 			}
 			if r := b.ruleset(b.host); strings.Contains(r, "vmn") && strings.Contains(r, "chain vmn") {
