@@ -362,7 +362,7 @@ func TestEndpointThatFailsAtAnyPointLeavesNothing(t *testing.T) {
 }
 
 func TestDaemonKilledAtAnyPointOfAnEndpointsAttachCompletesOrUndoesIt(t *testing.T) {
-	eachEndpointPoint(t, endpointPoints, func(t *testing.T, f *failingEndpoint, p failpoint.Point) {
+	eachEndpointPoint(t, endpointPoints, func(_ *testing.T, f *failingEndpoint, p failpoint.Point) {
 		f.start(failpoint.Env + "=" + string(p) + "=kill")
 		f.run(append([]string{"attach"}, f.args...)...)
 		f.ended(10 * time.Second)
@@ -385,7 +385,7 @@ func TestDaemonKilledAtAnyPointOfAnEndpointsDetachCompletesIt(t *testing.T) {
 	points := func(endpointKind) []failpoint.Point {
 		return []failpoint.Point{failpoint.DetachStored, failpoint.DetachDown, failpoint.DetachDevice, failpoint.DetachForget}
 	}
-	eachEndpointPoint(t, points, func(t *testing.T, f *failingEndpoint, p failpoint.Point) {
+	eachEndpointPoint(t, points, func(_ *testing.T, f *failingEndpoint, p failpoint.Point) {
 		f.start(failpoint.Env + "=" + string(p) + "=kill")
 		f.attach(f.args...)
 		f.run("detach", f.args[0])

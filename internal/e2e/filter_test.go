@@ -251,12 +251,6 @@ func TestTheFilterStaysWhileVmnetdIsKilledAndStartedAgain(t *testing.T) {
 	})
 }
 
-// end takes the speaker's NIC away: a VM's by its end.
-func (s *speaker) end() {
-	s.b.t.Helper()
-	s.b.must(0, "detach", s.att.VM)
-}
-
 func TestDetachLeavesNothingOfTheFilter(t *testing.T) {
 	t.Parallel()
 	b := newModesBed(t, modesConfig)
