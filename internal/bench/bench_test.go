@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/datapath"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
@@ -104,6 +106,26 @@ func TestThePageSaysWhatAMoveCosts(t *testing.T) {
 	for _, want := range []string{
 		"| guest that says nothing, ours | 9.5 | 10 | 1000.0 (1000.0) | 101.0 (101.0) |",
 		"within one ping | 5.5 against 4.5 | met |", "9 times of 10 | 101.0 ms | **missed** |",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no line with %q in\n%s", want, b.String())
+		}
+	}
+}
+
+func TestThePageSaysWhatAFilterLeavesOfAPath(t *testing.T) {
+	path := datapath.Path{Mode: vmnetd.Bridge, Queues: 4}
+	list := []datapath.Figures{
+		{Path: path, Bits: 20e9, Frames: 200e3, Median: 10 * time.Microsecond, P99: 90 * time.Microsecond, CPU: 0.04},
+		{Path: path, Filter: true, Bits: 10e9, Frames: 190e3, Median: 11 * time.Microsecond, P99: 91 * time.Microsecond, CPU: 0.05, BitsLeft: 0.5, FramesLeft: 0.96},
+	}
+	var b bytes.Buffer
+	page{&b}.figures("title", list)
+	page{&b}.filterAims(list)
+	for _, want := range []string{
+		"| macvtap bridge | 4 | on | 10.0 | 190000 | 11.0 | 91.0 | 0.050 |",
+		"4 queues   filter off " + strings.Repeat("█", 50) + " 20.0\n", "4 queues   filter on  " + strings.Repeat("█", 25) + " 10.0\n",
+		"Gb/s with the filter at least 95 % of those without | 50.0 % | **missed** |", "without | 96.0 % | met |",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no line with %q in\n%s", want, b.String())

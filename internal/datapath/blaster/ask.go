@@ -24,7 +24,11 @@ func stream(host string, flows int, during time.Duration) error {
 }
 
 func oneStream(host string, during time.Duration) (arrived uint64, err error) {
-	c, err := net.Dial("tcp4", host+streamPort)
+	to, err := net.ResolveTCPAddr("tcp4", host+streamPort)
+	if err != nil {
+		return 0, err
+	}
+	c, err := net.DialTCP("tcp4", nil, to)
 	if err != nil {
 		return 0, err
 	}
@@ -35,7 +39,7 @@ func oneStream(host string, during time.Duration) (arrived uint64, err error) {
 			return 0, err
 		}
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.CloseWrite(); err != nil {
 		return 0, err
 	}
 	return arrived, binary.Read(c, binary.BigEndian, &arrived)
