@@ -27,9 +27,10 @@ type rig struct {
 	bus    *testkit.Bus
 	dir    string
 	daemon *testkit.Daemon
-	text   string // of the configuration
-	letGo  func() // ends the guest's hold on its queues
-	team   string // name of a team: /run/teamd is of all namespaces
+	text   string   // of the configuration
+	letGo  func()   // ends the guest's hold on its queues
+	team   string   // name of a team: /run/teamd is of all namespaces
+	wrap   []string // a command that becomes the daemon's
 }
 
 func newRig(t *testing.T, config string) *rig {
@@ -69,7 +70,7 @@ func (r *rig) configure(text string) {
 func (r *rig) start(env ...string) {
 	r.t.Helper()
 	d, err := testkit.StartDaemon(r.t.Context(), testkit.DaemonOptions{
-		Program: vmnetdProgram(r.t), Dir: r.dir, Bus: r.bus.Address, Netns: r.net.Host.Do, Env: env,
+		Program: vmnetdProgram(r.t), Dir: r.dir, Bus: r.bus.Address, Netns: r.net.Host.Do, Env: env, Wrap: r.wrap,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ type DaemonOptions struct {
 	Bus     string // address
 	Netns   func(func() error) error
 	Env     []string // more of it
+	Wrap    []string // a command that the daemon's is given to, and that becomes it
 }
 
 // Daemon is a `vmnetd serve` that ends with this process.
@@ -60,8 +62,9 @@ func StartDaemon(ctx context.Context, o DaemonOptions) (*Daemon, error) {
 // LaunchDaemon starts the daemon and does not wait for it.
 func LaunchDaemon(o DaemonOptions) (*Daemon, error) {
 	d := &Daemon{ended: make(chan struct{})}
-	d.cmd = exec.Command(o.Program, "serve", "--config", filepath.Join(o.Dir, "vmnetd.yaml"),
+	argv := append(slices.Clone(o.Wrap), o.Program, "serve", "--config", filepath.Join(o.Dir, "vmnetd.yaml"),
 		"--state-dir", filepath.Join(o.Dir, "state"), "--lib-dir", filepath.Join(o.Dir, "lib"))
+	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Env = append(append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+o.Bus), o.Env...)
 	d.cmd.Stderr = &d.log
 	// A group of its own: a terminal's Ctrl-C is for who started us, and the
