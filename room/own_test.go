@@ -294,13 +294,18 @@ func TestAProcessOfAnotherVersionBecomesOurs(t *testing.T) {
 	p := l.own(t, l.again(t))
 	dev, pid := l.guest(t, p), l.pid()
 
-	broken := filepath.Join(l.dir, "broken")
-	if err := os.WriteFile(broken, []byte("#!/bin/sh\necho no such flag >&2; exit 2\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	l.o.Program, l.o.Version = broken, "1.5"
-	if again := l.own(t, l.again(t)); again.ID() != p.ID() || l.pid() != pid {
-		t.Error("a program that does not start took the namespace along")
+	for name, script := range map[string]string{
+		"does not start": "echo no such flag >&2; exit 2",
+		"cannot serve":   "ulimit -n 6; exec " + program + ` "$@"`, // it takes the flags, and has no descriptor for netlink
+	} {
+		broken := filepath.Join(l.dir, "broken")
+		if err := os.WriteFile(broken, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		l.o.Program, l.o.Version = broken, "1.5"
+		if again := l.own(t, l.again(t)); again.ID() != p.ID() || l.pid() != pid {
+			t.Fatalf("a program that %s took the namespace along", name)
+		}
 	}
 
 	l.o.Program, l.o.Version = filepath.Join(l.dir, "2.0"), "2.0"

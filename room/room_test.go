@@ -48,8 +48,11 @@ func asRoom(args []string) error {
 	fs.IntVar(&o.Listener, "listener", 0, "")
 	fs.BoolVar(&o.Quiet, "quiet", false, "")
 	try := fs.Bool("try", false, "")
-	if err := fs.Parse(args); err != nil || *try {
+	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *try {
+		return Try(context.Background(), o)
 	}
 	o.Ready = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) }
 	return Serve(context.Background(), o)

@@ -72,19 +72,25 @@ func (s *server) open() error {
 	if err := os.Chdir("/"); err != nil { // no file system is kept from being unmounted
 		return err
 	}
+	err := s.enter()
+	switch {
+	case err != nil:
+	case s.o.Listener != 0:
+		s.listener, err = inherit(s.o.Listener)
+	default:
+		s.listener, err = listen(s.o.Socket)
+	}
+	return err
+}
+
+// enter opens what the work in this namespace takes.
+func (s *server) enter() error {
 	conn, err := rtnl.Open()
 	if err != nil {
 		return err
 	}
 	s.in = &local{conn: conn, devices: tapdev.New(conn, nil, nil)}
-	if s.in.filters, err = filter.Open(conn); err != nil {
-		return err
-	}
-	if s.o.Listener != 0 {
-		s.listener, err = inherit(s.o.Listener)
-	} else {
-		s.listener, err = listen(s.o.Socket)
-	}
+	s.in.filters, err = filter.Open(conn)
 	return err
 }
 

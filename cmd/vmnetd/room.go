@@ -27,7 +27,7 @@ func (a *app) roomCommand() *cobra.Command {
 				return vmnetd.Errorf(vmnetd.ErrInvalid, "room is for the daemon, with --socket")
 			}
 			if try {
-				return nil
+				return room.Try(cmd.Context(), o)
 			}
 			return a.room(cmd.Context(), o)
 		},
@@ -37,7 +37,7 @@ func (a *app) roomCommand() *cobra.Command {
 	fs.StringVar(&o.Netns, "netns", "", "the path of somebody's namespace that it is in; it ends with its first connection")
 	fs.IntVar(&o.Listener, "listener", 0, "the socket's descriptor, from an earlier version")
 	fs.BoolVar(&o.Quiet, "quiet", false, "let go of standard error once it listens")
-	fs.BoolVar(&try, "try", false, "only say, by the exit code, that this version takes these flags")
+	fs.BoolVar(&try, "try", false, "only say, by the exit code, whether this version could serve so")
 	return cmd
 }
 

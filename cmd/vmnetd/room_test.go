@@ -75,7 +75,21 @@ func TestRoomIsForTheDaemon(t *testing.T) {
 	if got := do(t, nil, "room"); got.code != 2 || !strings.Contains(got.err, "--socket") {
 		t.Errorf("%+v", got)
 	}
-	if got := do(t, nil, "room", "--socket", "/nowhere", "--listener", "7", "--try"); got.code != 0 || got.out+got.err != "" {
+	if got := do(t, nil, "room", "--socket", "/nowhere", "--listener", "1000000", "--try"); got.code == 0 || !strings.Contains(got.err, "listener") {
+		t.Errorf("without a listener it cannot take over: %+v", got)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := do(t, nil, "room", "--socket", path, "--listener", strconv.Itoa(int(f.Fd())), "--try"); got.code != 0 || got.out+got.err != "" {
 		t.Errorf("another version cannot know that this one takes over: %+v", got)
 	}
 }
