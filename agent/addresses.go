@@ -93,7 +93,7 @@ func (a *Agent) listenTo(ctx context.Context, r record) error {
 	if err != nil {
 		return err
 	}
-	return a.at(ctx, r.where(), false, func(p room.Place) error {
+	return a.in(ctx, r, r.where(), false, func(p room.Place) error {
 		fd, err := p.Packets(ctx, dev)
 		if err != nil {
 			return err

@@ -75,7 +75,7 @@ func (a *Agent) farEnd(ctx context.Context, r record) (ns *netns.NS, err error) 
 	if r.home() == "" || r.leaves() {
 		return nil, nil
 	}
-	err = a.at(ctx, r.home(), false, func(p room.Place) error {
+	err = a.in(ctx, r, r.home(), false, func(p room.Place) error {
 		ns, err = p.NS().Clone()
 		return err
 	})

@@ -60,6 +60,17 @@ func (a *Agent) at(ctx context.Context, name string, mayMake bool, f func(room.P
 	return errors.Join(f(p), p.Close())
 }
 
+// in is at for a place of the record's. Another namespace that came at the path of
+// somebody's since it was found is not it, and gets nothing of it: vmnetd.ErrNotFound.
+func (a *Agent) in(ctx context.Context, r record, name string, mayMake bool, f func(room.Place) error) error {
+	return a.at(ctx, name, mayMake, func(p room.Place) error {
+		if name != "" && r.endpoint() && !strings.HasPrefix(r.Instance, viaNetns+p.ID()+":") {
+			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is another network namespace than a moment ago", r.home()).WithNext("try again")
+		}
+		return f(p)
+	})
+}
+
 // where is the name of the place in which the record's device is now.
 func (r record) where() string {
 	if r.Moved {
@@ -76,7 +87,7 @@ func (a *Agent) dev(ctx context.Context, r record) (dev tapdev.Device, err error
 		dev.Queues = r.Queues // a tap's device does not tell
 		return dev, err
 	}
-	err = a.at(ctx, r.home(), false, func(p room.Place) error {
+	err = a.in(ctx, r, r.home(), false, func(p room.Place) error {
 		dev, err = p.FindNIC(ctx, r.VM, r.ID)
 		return err
 	})
@@ -88,7 +99,7 @@ func (a *Agent) setUp(ctx context.Context, r record, dev tapdev.Device, up bool)
 	if !r.Moved {
 		return a.o.Devices.SetUp(ctx, dev, up)
 	}
-	return a.at(ctx, r.home(), false, func(p room.Place) error { return p.SetUp(ctx, dev, up) })
+	return a.in(ctx, r, r.home(), false, func(p room.Place) error { return p.SetUp(ctx, dev, up) })
 }
 
 // removeLeft deletes a device in a namespace that has lost its path and is kept by
@@ -104,7 +115,7 @@ func (a *Agent) removeLeft(ctx context.Context, r record, dev tapdev.Device) err
 // remove deletes the record's device with its filter; what has gone is fine, and so
 // is a place that has.
 func (a *Agent) remove(ctx context.Context, r record, dev tapdev.Device) error {
-	err := a.at(ctx, r.where(), false, func(p room.Place) error {
+	err := a.in(ctx, r, r.where(), false, func(p room.Place) error {
 		if r.Guarded {
 			if err := p.Unguard(ctx, dev.Ifname); err != nil {
 				return err

@@ -410,6 +410,43 @@ func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
 	detachAll(t, h, "web1")
 }
 
+// TestANamespaceThatComesAtThePathMeanwhileGetsNothing puts another namespace at the
+// path between each two looks at it.
+func TestANamespaceThatComesAtThePathMeanwhileGetsNothing(t *testing.T) {
+	const path = "/run/netns/web1"
+	for n := 1; ; n++ {
+		w := newWorld()
+		w.AddNetns(path)
+		h := newHost(t, w, roomConfig())
+		a := h.start()
+		reached, swapped := 0, false
+		w.At("At", n, func() error {
+			if reached++; reached == n {
+				swapped = true
+				w.RemoveNetns(path)
+				w.AddNetns(path)
+			}
+			return nil
+		})
+		_, err := a.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "web1", Network: "lan", Via: viaNetns + path, IPs: []string{"192.0.2.30/24"}})
+		if !swapped {
+			if n == 1 || err != nil {
+				t.Fatalf("reached %d times: %v", n-1, err)
+			}
+			return
+		}
+		if !contains(err, "another network namespace") {
+			t.Errorf("swapped before look %d: %v", n, err)
+		}
+		for name, home := range w.Homes() {
+			if home == path {
+				t.Errorf("swapped before look %d: the other one has %s", n, name)
+			}
+		}
+		h.halt()
+	}
+}
+
 func TestFiltersThatOthersRemovedComeBack(t *testing.T) {
 	h, _ := attachedHost(t)
 	att := h.agent.List("vm1")[0]

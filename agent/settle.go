@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -32,10 +31,7 @@ func (a *Agent) settle(ctx context.Context, r record, dev tapdev.Device) (record
 	if r.home() == "" {
 		return r, dev, nil
 	}
-	err := a.at(ctx, r.home(), true, func(p room.Place) error {
-		if r.endpoint() && !strings.HasPrefix(r.Instance, viaNetns+p.ID()+":") {
-			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is another network namespace than a moment ago", r.home()).WithNext("try again")
-		}
+	err := a.in(ctx, r, r.home(), true, func(p room.Place) error {
 		if r.leaves() && !r.Moved {
 			r.Moved = true // a start after a crash looks there, too
 			if err := a.store.put(r); err != nil {
@@ -110,7 +106,7 @@ func (a *Agent) guard(ctx context.Context, r record, dev tapdev.Device) (record,
 	}
 	r.Guarded = true // whatever comes of it is to be removed
 	a.store.note(r)
-	if err := a.at(ctx, r.where(), false, func(p room.Place) error { return p.Guard(ctx, spec) }); err != nil {
+	if err := a.in(ctx, r, r.where(), false, func(p room.Place) error { return p.Guard(ctx, spec) }); err != nil {
 		return r, err
 	}
 	r.Guarded = on

@@ -34,7 +34,7 @@ func (a *Agent) filtersLost() {
 // guardAgain puts a filter back that is not as it was made, for example after
 // `nft flush ruleset`.
 func (a *Agent) guardAgain(ctx context.Context, r record) {
-	err := a.at(ctx, r.where(), false, func(p room.Place) error {
+	err := a.in(ctx, r, r.where(), false, func(p room.Place) error {
 		dev, err := a.dev(ctx, r)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (a *Agent) Counters(ctx context.Context, vm, id string) ([]vmnetd.Counter, 
 	if err != nil {
 		return nil, err
 	}
-	err = a.at(ctx, r.where(), false, func(p room.Place) error {
+	err = a.in(ctx, r, r.where(), false, func(p room.Place) error {
 		counters, err = p.Counters(ctx, dev.Ifname)
 		return err
 	})

@@ -2,7 +2,6 @@ package agenttest
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func (f Hypervisor) Find(_ context.Context, name, via string) (hypervisor.VM, er
 			if ns == nil {
 				return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
 			}
-			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: fmt.Sprintf("netns:%s:%p", path, ns)}
+			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: "netns:" + idOf(path, ns) + ":of the world"}
 			return nil
 		}
 		v, err := f.W.vm(name)

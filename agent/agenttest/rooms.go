@@ -2,6 +2,7 @@ package agenttest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
@@ -29,7 +30,7 @@ type (
 )
 
 // Here implements agent.Rooms.
-func (f Rooms) Here() room.Place { return place{f.W, ""} }
+func (f Rooms) Here() room.Place { return place{w: f.W} }
 
 // Own implements agent.Rooms.
 func (f Rooms) Own(_ context.Context, mayMake bool) (room.Place, error) {
@@ -43,18 +44,20 @@ func (f Rooms) Own(_ context.Context, mayMake bool) (room.Place, error) {
 		f.W.places[OwnRoom] = &netns.NS{}
 		return nil
 	})
-	return place{f.W, OwnRoom}, err
+	return place{w: f.W, name: OwnRoom}, err
 }
 
 // At implements agent.Rooms.
 func (f Rooms) At(_ context.Context, path string) (room.Place, error) {
+	p := place{w: f.W, name: path}
 	err := f.W.do("At", func() error {
-		if f.W.places[path] == nil {
+		p.ns = f.W.places[path]
+		if p.ns == nil {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
 		}
 		return nil
 	})
-	return place{f.W, path}, err
+	return p, err
 }
 
 // Run implements agent.Rooms.
@@ -81,6 +84,7 @@ func (w *World) AddNetns(path string) {
 func (w *World) RemoveNetns(path string, names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ended = append(w.ended, w.places[path])
 	delete(w.places, path)
 	for name, d := range w.devices {
 		if d.home == path {
@@ -126,13 +130,22 @@ func (w *World) Settled(ifname string) tapdev.Settings {
 type place struct {
 	w    *World
 	name string
+	ns   *netns.NS // as it was when the place was reached, of a path
 }
 
 // ID implements room.Place.
-func (p place) ID() string { return p.name }
+func (p place) ID() string { return idOf(p.name, p.ns) }
+
+// idOf tells namespaces at one path apart.
+func idOf(path string, ns *netns.NS) string { return fmt.Sprintf("%s@%p", path, ns) }
 
 // NS implements room.Place.
-func (p place) NS() *netns.NS { return p.w.places[p.name] }
+func (p place) NS() *netns.NS {
+	if p.ns != nil {
+		return p.ns
+	}
+	return p.w.places[p.name]
+}
 
 // Close implements room.Place.
 func (p place) Close() error { return nil }

@@ -50,6 +50,7 @@ type World struct {
 	announced []string
 
 	places    map[string]*netns.NS     // network namespaces beside the host's, by name
+	ended     []*netns.NS              // those that were: their addresses are not given again
 	guards    map[string]filter.Spec   // by place and ifname
 	ears      map[string]bool          // guests that are listened to
 	hostLinks map[string]hostlink.Spec // by network
