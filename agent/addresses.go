@@ -72,6 +72,12 @@ func (e *ears) set(k key, ifindex int) {
 	}
 }
 
+func (e *ears) drop(k key) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.on, k)
+}
+
 // listen has the learner hear a NIC whose addresses are learned.
 func (a *Agent) listen(ctx context.Context, r record) {
 	if !r.Terms.Learn || r.Phase != vmnetd.Attached || a.ears.hears(r.key(), r.Ifindex) {
@@ -118,12 +124,10 @@ func (r record) leaseEnds() map[netip.Addr]time.Time {
 	return ends
 }
 
-// deafen ends listening to a NIC.
+// deafen ends listening to a NIC, also one that rules have ended learning for.
 func (a *Agent) deafen(r record) {
-	if r.Terms.Learn {
-		a.o.Learner.Forget(r.FullName())
-		a.ears.set(r.key(), 0)
-	}
+	a.o.Learner.Forget(r.FullName())
+	a.ears.drop(r.key())
 }
 
 // heard takes what the learner tells to the VM's turn.
