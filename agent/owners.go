@@ -125,7 +125,7 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 	}
 	a.owners.watch(r.key(), *r.Owner)
 	if r.Phase == vmnetd.Attached && a.sound(ctx, r) {
-		a.keepWatch(ctx, r)
+		a.well(ctx, r)
 		return
 	}
 	if r, err := a.putRight(ctx, r); err != nil {

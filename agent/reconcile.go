@@ -126,16 +126,26 @@ func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
 	case err != nil || r.Phase != vmnetd.Attached || !a.sound(ctx, r):
 		_, _ = a.repair(ctx, a.lost(ctx, r), vm) // noted in the record
 	default:
-		if !waits {
+		if a.well(ctx, r) && !waits {
 			a.retries.done(r.key())
 		}
-		a.keepWatch(ctx, r)
-		if problem := a.narrow(r); r.Problem != problem {
-			r.Problem = problem
-			a.store.note(r)
-			a.changed(r)
-		}
 	}
+}
+
+// well keeps up what a sound NIC has beside its device; its problem is then what is
+// left of that, or nothing.
+func (a *Agent) well(ctx context.Context, r record) bool {
+	r, err := a.keepWatch(ctx, r)
+	if err != nil {
+		a.stuck(r, err)
+		return false
+	}
+	if problem := a.narrow(r); r.Problem != problem {
+		r.Problem = problem
+		a.store.note(r)
+		a.changed(r)
+	}
+	return true
 }
 
 // narrow says that the uplink carries less than the guest was given. The guest

@@ -43,6 +43,7 @@ type record struct {
 	Change     bool           `json:"change,omitempty"`     // mac: {change: allow}
 	GuestMAC   string         `json:"guest_mac,omitempty"`  // that the guest took instead of MAC
 	Terms      terms          `json:"terms,omitzero"`       // what policy gave beside
+	Unforced   bool           `json:"unforced,omitempty"`   // its device is not yet what new Terms say
 	Refused    string         `json:"refused,omitempty"`    // the address that its guest wanted last and cannot have, and why
 	RefusedIP  netip.Addr     `json:"refused_ip,omitzero"`  // that address
 	Heard      []heard        `json:"heard,omitempty"`      // addresses that the guest uses, as learned

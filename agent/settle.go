@@ -22,6 +22,7 @@ func (a *Agent) finish(ctx context.Context, r record, dev tapdev.Device) (record
 	if r, err = a.guard(ctx, r, dev); err != nil {
 		return r, err
 	}
+	r.Unforced = false
 	return a.linkUp(ctx, r, dev)
 }
 

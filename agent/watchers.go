@@ -11,11 +11,15 @@ import (
 
 // keepWatch sees to what a NIC that is well needs of this process, and to what
 // somebody may have taken from its device meanwhile.
-func (a *Agent) keepWatch(ctx context.Context, r record) {
+func (a *Agent) keepWatch(ctx context.Context, r record) (record, error) {
 	a.listen(ctx, r)
-	if r.Guarded {
-		a.guardAgain(ctx, r)
+	switch {
+	case r.Unforced:
+		return a.enforce(ctx, r)
+	case r.Guarded:
+		return r, a.guardAgain(ctx, r)
 	}
+	return r, nil
 }
 
 // filtersLost looks at every filter after somebody else touched the table.
@@ -23,8 +27,12 @@ func (a *Agent) filtersLost() {
 	for _, r := range a.store.of("") {
 		if r.Guarded && r.Phase == vmnetd.Attached && r.where() == "" {
 			a.turns.do(r.VM, func(ctx context.Context) {
-				if now, ok := a.store.get(r.key()); ok && now.Phase == vmnetd.Attached {
-					a.guardAgain(ctx, now)
+				now, ok := a.store.get(r.key())
+				if !ok || now.Phase != vmnetd.Attached {
+					return
+				}
+				if err := a.guardAgain(ctx, now); err != nil {
+					a.stuck(now, err)
 				}
 			})
 		}
@@ -33,7 +41,7 @@ func (a *Agent) filtersLost() {
 
 // guardAgain puts a filter back that is not as it was made, for example after
 // `nft flush ruleset`.
-func (a *Agent) guardAgain(ctx context.Context, r record) {
+func (a *Agent) guardAgain(ctx context.Context, r record) error {
 	err := a.in(ctx, r, r.where(), false, func(p room.Place) error {
 		dev, err := a.dev(ctx, r)
 		if err != nil {
@@ -53,8 +61,9 @@ func (a *Agent) guardAgain(ctx context.Context, r record) {
 		return nil
 	})
 	if err != nil {
-		a.stuck(r, fmt.Errorf("its filter and bandwidth cannot be put in force again: %w", err))
+		return fmt.Errorf("its filter and bandwidth cannot be put in force again: %w", err)
 	}
+	return nil
 }
 
 // roomChanged looks at what lives in vmnetd's own namespace, 0: all of it.
@@ -116,27 +125,41 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 	if reflect.DeepEqual(was, now) {
 		return r
 	}
-	r.Terms = now
+	r.Terms, r.Unforced = now, r.Phase == vmnetd.Attached // otherwise whoever brings it there takes these
 	if err := a.store.put(r); err != nil {
 		a.stuck(r, err)
 		return r
 	}
-	if !now.Learn && was.Learn {
+	if !now.Learn {
 		a.deafen(r)
 	}
-	if r.Phase != vmnetd.Attached {
-		return r // whoever brings it there takes these
+	if !r.Unforced {
+		return r
 	}
+	r, err := a.enforce(ctx, r)
+	if err != nil {
+		a.stuck(r, err)
+		r.Problem = err.Error()
+	}
+	a.listen(ctx, r)
+	return r
+}
+
+// enforce has the device of a NIC be what its terms say: what it may send, how it
+// stands on its bridge, how long its broadcast queue is. Each look at the NIC tries
+// again until it is.
+func (a *Agent) enforce(ctx context.Context, r record) (record, error) {
 	dev, err := a.dev(ctx, r)
 	if err == nil {
 		r, err = a.guard(ctx, r, dev)
 	}
 	if err == nil && !r.Moved {
-		r, _, err = a.device(ctx, r) // how it stands on its bridge, how long its broadcast queue is
+		r, _, err = a.device(ctx, r)
 	}
 	if err != nil {
-		a.stuck(r, fmt.Errorf("what the rules say now is not in force: %w", err))
+		return r, fmt.Errorf("what the rules say now is not in force: %w", err)
 	}
-	a.listen(ctx, r)
-	return r
+	r.Unforced = false
+	a.store.note(r)
+	return r, nil
 }
