@@ -2,27 +2,30 @@ package room
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 )
 
 func TestTryingAListenerLeavesItAsItIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	f, err := l.File()
-	if err != nil {
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	says(t, Try(t.Context(), ServeOptions{Socket: path, Listener: fd}), vmnetd.ErrInvalid, "listener")
+	if err := unix.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		if err := Try(t.Context(), ServeOptions{Socket: path, Listener: int(f.Fd())}); err != nil {
+		if err := Try(t.Context(), ServeOptions{Socket: path, Listener: fd}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -31,10 +34,5 @@ func TestTryingAListenerLeavesItAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	says(t, Try(t.Context(), ServeOptions{Socket: path, Listener: int(null.Fd())}), vmnetd.ErrInvalid, "listener")
+	says(t, Try(t.Context(), ServeOptions{Socket: path, Listener: 1_000_000}), vmnetd.ErrInvalid, "listener")
 }

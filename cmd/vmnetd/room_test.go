@@ -79,17 +79,15 @@ func TestRoomIsForTheDaemon(t *testing.T) {
 		t.Errorf("without a listener it cannot take over: %+v", got)
 	}
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	f, err := l.File()
-	if err != nil {
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if got := do(t, nil, "room", "--socket", path, "--listener", strconv.Itoa(int(f.Fd())), "--try"); got.code != 0 || got.out+got.err != "" {
+	if got := do(t, nil, "room", "--socket", path, "--listener", strconv.Itoa(fd), "--try"); got.code != 0 || got.out+got.err != "" {
 		t.Errorf("another version cannot know that this one takes over: %+v", got)
 	}
 }
