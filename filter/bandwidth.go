@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vmnetd/vmnetd"
 )
 
@@ -45,6 +47,29 @@ func (h *Host) hasBandwidth(ctx context.Context, index int, s Spec) (bool, error
 	}
 	return len(list) == 1 && policed(list[0], received), nil
 }
+
+// limited are the devices, by ifindex, that may have a bandwidth of ours: one
+// question about all.
+func (h *Host) limited(ctx context.Context) (map[int]bool, error) {
+	msgs, err := h.conn.Exchange(ctx, tcMessage(unix.RTM_GETQDISC, unix.NLM_F_DUMP, 0, 0, 0, 0), unix.RTM_NEWQDISC)
+	if err != nil {
+		return nil, err
+	}
+	list := map[int]bool{}
+	for _, m := range msgs {
+		q, err := parseTC(m)
+		if err != nil {
+			return nil, err
+		}
+		if q.kind == "tbf" || q.kind == "clsact" || q.kind == "ingress" {
+			list[q.index] = true
+		}
+	}
+	return list, nil
+}
+
+// limited says that a bandwidth is asked for.
+func (s Spec) limited() bool { return s.In.Bits != 0 || s.Out.Bits != 0 }
 
 // bandwidth is what the netdev may send and what it may receive.
 func (s Spec) bandwidth() (sent, received Rate) {

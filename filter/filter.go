@@ -82,9 +82,8 @@ func (h *Host) Holds(ctx context.Context, spec Spec) (bool, error) {
 	}
 	holds := false
 	err = h.nft.run(ctx, func(s *session) error {
-		want := wanted(spec)
-		there, err := s.read(want.ifname)
-		holds = err == nil && there.chain.isFor(want) && len(changes(want, there)) == 0
+		there, err := s.read(spec.Ifname)
+		holds = err == nil && there.is(wanted(spec))
 		return err
 	})
 	if err != nil || !holds {

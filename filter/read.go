@@ -36,6 +36,9 @@ type oldRule struct {
 	packets, bytes uint64
 }
 
+// is says that nothing of what is wanted is missing, and nothing else there.
+func (st state) is(w want) bool { return st.chain.isFor(w) && len(changes(w, st)) == 0 }
+
 // read is what the kernel has for a device, asked for by names: the table is
 // never listed.
 func (s *session) read(ifname string) (state, error) {
@@ -61,8 +64,12 @@ func (s *session) chain(name string) (chain, error) {
 	if err != nil || len(msgs) != 1 {
 		return chain{}, err
 	}
+	return chainIn(msgs[0])
+}
+
+func chainIn(m netlink.Message) (chain, error) {
 	c := chain{there: true}
-	return c, decode(msgs[0].Data[4:], func(ad *netlink.AttributeDecoder) {
+	err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
 		case unix.NFTA_CHAIN_POLICY:
 			c.policy = ad.Uint32()
@@ -70,6 +77,7 @@ func (s *session) chain(name string) (chain, error) {
 			ad.Do(c.decodeHook)
 		}
 	})
+	return c, err
 }
 
 func (c *chain) decodeHook(b []byte) error {

@@ -43,6 +43,7 @@ func kindOf(name string) *nl.RtAttr { return nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTe
 
 // tcObject is a qdisc or a filter as the kernel has it.
 type tcObject struct {
+	index    int // of the device
 	handle   uint32
 	priority uint16
 	kind     string
@@ -54,7 +55,7 @@ func parseTC(b []byte) (tcObject, error) {
 		return tcObject{}, unix.EBADMSG
 	}
 	head := nl.DeserializeTcMsg(b)
-	o := tcObject{handle: head.Handle, priority: uint16(head.Info >> 16)}
+	o := tcObject{index: int(head.Ifindex), handle: head.Handle, priority: uint16(head.Info >> 16)}
 	attrs, err := nl.ParseRouteAttr(b[nl.SizeofTcMsg:])
 	if err != nil {
 		return tcObject{}, err

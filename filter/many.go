@@ -1,0 +1,150 @@
+package filter
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+
+	"github.com/vmnetd/vmnetd"
+)
+
+// atOnce is how many devices one transaction is for: it is one message, which has
+// to fit into the socket's buffer (net/netlink/af_netlink.c, netlink_sendmsg), and
+// others have their turn between two.
+const atOnce = 64
+
+// SetAll is Set for many devices, in few transactions: each of them has the kernel
+// look at its whole table once more (net/netfilter/nf_tables_api.c,
+// nft_table_validate). A device that cannot have its filter keeps none of the
+// others from theirs; the errors are joined.
+func (h *Host) SetAll(ctx context.Context, specs []Spec) error {
+	there, indexes, errs, err := h.present(ctx, specs)
+	if err != nil {
+		return err
+	}
+	limited, err := h.limited(ctx)
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(there, atOnce) {
+		if h.nft.run(ctx, func(s *session) error { return s.convergeAll(some) }) == nil {
+			continue
+		}
+		for _, spec := range some { // one of them is to blame
+			errs = append(errs, h.Set(ctx, spec))
+		}
+	}
+	for i, spec := range there {
+		if limited[indexes[i]] || spec.limited() {
+			errs = append(errs, h.setBandwidth(ctx, indexes[i], spec))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Lost are the devices that do not have their filter and bandwidth as Set left
+// them, also those that have gone: Holds of many, by few questions.
+func (h *Host) Lost(ctx context.Context, specs []Spec) ([]Spec, error) {
+	there, indexes, _, err := h.present(ctx, specs)
+	if err != nil {
+		return nil, err
+	}
+	var holding []bool
+	for some := range slices.Chunk(there, atOnce) {
+		err := h.nft.run(ctx, func(s *session) error {
+			hold, err := s.holding(some)
+			if err == nil {
+				holding = append(holding, hold...)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	limited, err := h.limited(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lost := absent(specs, there)
+	for i, spec := range there {
+		if holding[i] && (limited[indexes[i]] || spec.limited()) {
+			if holding[i], err = h.hasBandwidth(ctx, indexes[i], spec); err != nil {
+				return nil, err
+			}
+		}
+		if !holding[i] {
+			lost = append(lost, spec)
+		}
+	}
+	return lost, nil
+}
+
+// present are the specs whose device is there, with its ifindex; of each other one
+// there is an error.
+func (h *Host) present(ctx context.Context, specs []Spec) (there []Spec, indexes []int, errs []error, err error) {
+	links, err := h.conn.Links(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	named := make(map[string]int, len(links))
+	for _, l := range links {
+		named[l.Name] = l.Index
+	}
+	for _, s := range specs {
+		if err := s.check(); err != nil {
+			return nil, nil, nil, err
+		}
+		index, ok := named[s.Ifname]
+		if !ok {
+			errs = append(errs, vmnetd.Errorf(vmnetd.ErrNotFound, "no network device is named %s", vmnetd.Printable(s.Ifname)))
+			continue
+		}
+		there, indexes = append(there, s), append(indexes, index)
+	}
+	return there, indexes, errs, nil
+}
+
+// absent are the specs whose device is not among those that are there.
+func absent(specs, there []Spec) []Spec {
+	known := map[string]bool{}
+	for _, s := range there {
+		known[s.Ifname] = true
+	}
+	var left []Spec
+	for _, s := range specs {
+		if !known[s.Ifname] {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// convergeAll is converge for many devices, in one transaction.
+func (s *session) convergeAll(specs []Spec) error {
+	states, err := s.readMany(specs)
+	if err != nil {
+		return err
+	}
+	var list []netlink.Message
+	for _, spec := range specs {
+		list = append(list, changes(wanted(spec), states[spec.Ifname])...)
+	}
+	return s.commit(list)
+}
+
+// holding says of each device whether it has its filter.
+func (s *session) holding(specs []Spec) ([]bool, error) {
+	states, err := s.readMany(specs)
+	if err != nil {
+		return nil, err
+	}
+	holding := make([]bool, len(specs))
+	for i, spec := range specs {
+		st := states[spec.Ifname]
+		holding[i] = st.chain.there == spec.Filtered() && st.is(wanted(spec))
+	}
+	return holding, nil
+}
