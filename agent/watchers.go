@@ -22,23 +22,6 @@ func (a *Agent) keepWatch(ctx context.Context, r record) (record, error) {
 	return r, nil
 }
 
-// filtersLost looks at every filter after somebody else touched the table.
-func (a *Agent) filtersLost() {
-	for _, r := range a.store.of("") {
-		if r.Guarded && r.Phase == vmnetd.Attached && r.where() == "" {
-			a.turns.do(r.VM, func(ctx context.Context) {
-				now, ok := a.store.get(r.key())
-				if !ok || now.Phase != vmnetd.Attached {
-					return
-				}
-				if err := a.guardAgain(ctx, now); err != nil {
-					a.stuck(now, err)
-				}
-			})
-		}
-	}
-}
-
 // guardAgain puts a filter back that is not as it was made, for example after
 // `nft flush ruleset`.
 func (a *Agent) guardAgain(ctx context.Context, r record) error {
@@ -57,13 +40,17 @@ func (a *Agent) guardAgain(ctx context.Context, r record) error {
 		if err := p.Guard(ctx, spec); err != nil {
 			return err
 		}
-		a.event(vmnetd.Event{Event: "filter-restored", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("somebody removed or changed the filter of %s; it is as it was", dev.Ifname)})
+		a.restored(r, dev.Ifname)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("its filter and bandwidth cannot be put in force again: %w", err)
 	}
 	return nil
+}
+
+func (a *Agent) restored(r record, ifname string) {
+	a.event(vmnetd.Event{Event: "filter-restored", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("somebody removed or changed the filter of %s; it is as it was", ifname)})
 }
 
 // roomChanged looks at what lives in vmnetd's own namespace, 0: all of it.

@@ -55,6 +55,16 @@ func (l *local) Remove(ctx context.Context, devs ...tapdev.Device) error {
 // Guard is Place's.
 func (l *local) Guard(ctx context.Context, spec filter.Spec) error { return l.filters.Set(ctx, spec) }
 
+// GuardAll is Place's.
+func (l *local) GuardAll(ctx context.Context, specs []filter.Spec) error {
+	return l.filters.SetAll(ctx, specs)
+}
+
+// Lost is Place's.
+func (l *local) Lost(ctx context.Context, specs []filter.Spec) ([]filter.Spec, error) {
+	return l.filters.Lost(ctx, specs)
+}
+
 // Holds is Place's.
 func (l *local) Holds(ctx context.Context, spec filter.Spec) (bool, error) {
 	return l.filters.Holds(ctx, spec)

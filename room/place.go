@@ -28,10 +28,12 @@ type Place interface {
 	// of its IPv6 addresses (tapdev.Host.SetNICUp): Settle it before it is up again.
 	SetUp(ctx context.Context, dev tapdev.Device, up bool) error
 	Remove(ctx context.Context, devs ...tapdev.Device) error
-	// Guard, Holds, Unguard and Counters are filter.Host's Set, Holds, Remove and
-	// Counters.
+	// Guard, GuardAll, Holds, Lost, Unguard and Counters are filter.Host's Set, SetAll,
+	// Holds, Lost, Remove and Counters.
 	Guard(ctx context.Context, spec filter.Spec) error
+	GuardAll(ctx context.Context, specs []filter.Spec) error
 	Holds(ctx context.Context, spec filter.Spec) (bool, error)
+	Lost(ctx context.Context, specs []filter.Spec) ([]filter.Spec, error)
 	Unguard(ctx context.Context, ifnames ...string) error
 	Counters(ctx context.Context, ifname string) ([]vmnetd.Counter, error)
 	// Answer is nexthop.Answer.

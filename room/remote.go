@@ -72,6 +72,17 @@ func (r *remote) Guard(ctx context.Context, spec filter.Spec) error {
 	return r.ask(ctx, "guard", spec, nil)
 }
 
+// GuardAll is Place's.
+func (r *remote) GuardAll(ctx context.Context, specs []filter.Spec) error {
+	return r.ask(ctx, "guardall", specs, nil)
+}
+
+// Lost is Place's.
+func (r *remote) Lost(ctx context.Context, specs []filter.Spec) (lost []filter.Spec, err error) {
+	err = r.ask(ctx, "lost", specs, &lost)
+	return lost, err
+}
+
 // Holds is Place's.
 func (r *remote) Holds(ctx context.Context, spec filter.Spec) (holds bool, err error) {
 	err = r.ask(ctx, "holds", spec, &holds)

@@ -33,6 +33,8 @@ var verbs = map[string]func(*call) (any, error){
 	"remove":  with(func(c *call, a []tapdev.Device) (any, error) { return nil, c.in.Remove(c.ctx, a...) }),
 
 	"guard":    with(func(c *call, a filter.Spec) (any, error) { return nil, c.in.Guard(c.ctx, a) }),
+	"guardall": with(func(c *call, a []filter.Spec) (any, error) { return nil, c.in.GuardAll(c.ctx, a) }),
+	"lost":     with(func(c *call, a []filter.Spec) (any, error) { return c.in.Lost(c.ctx, a) }),
 	"holds":    with(func(c *call, a filter.Spec) (any, error) { return c.in.Holds(c.ctx, a) }),
 	"unguard":  with(func(c *call, a []string) (any, error) { return nil, c.in.Unguard(c.ctx, a...) }),
 	"counters": with(func(c *call, a string) (any, error) { return c.in.Counters(c.ctx, a) }),

@@ -231,6 +231,29 @@ func (p place) Guard(_ context.Context, spec filter.Spec) error {
 	})
 }
 
+// GuardAll implements room.Place.
+func (p place) GuardAll(_ context.Context, specs []filter.Spec) error {
+	return p.w.do("GuardAll", func() error {
+		for _, s := range specs {
+			p.w.guards[p.name+"/"+s.Ifname] = s
+		}
+		return nil
+	})
+}
+
+// Lost implements room.Place.
+func (p place) Lost(_ context.Context, specs []filter.Spec) (lost []filter.Spec, err error) {
+	err = p.w.do("Lost", func() error {
+		for _, s := range specs {
+			if _, holds := p.w.guards[p.name+"/"+s.Ifname]; !holds {
+				lost = append(lost, s)
+			}
+		}
+		return nil
+	})
+	return lost, err
+}
+
 // Holds implements room.Place.
 func (p place) Holds(_ context.Context, spec filter.Spec) (holds bool, err error) {
 	err = p.w.do("Holds", func() error {
