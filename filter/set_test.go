@@ -372,6 +372,9 @@ func TestAClaimOfAnyAddressIsHeardWhereAddressesAreLearned(t *testing.T) {
 	if !l.tells(t, g, own6(ip6(unspecified6, allNodes, protoICMPv6, ns(stranger6))))[0] {
 		t.Error("it was not heard")
 	}
+	if !l.tells(t, g, arpFrame(broadcasts, ownMAC, 1, ownMAC, zero4, stranger))[0] {
+		t.Error("the probe of ARP was not heard")
+	}
 	expectDropped(t, l, g, trick{"NA", ndTarget, own6(ip6(ownLL(), allNodes, protoICMPv6, na(stranger6)))})
 }
 
