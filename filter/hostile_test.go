@@ -79,6 +79,12 @@ func tricks() []trick {
 		{"gratuitous ARP", "ARP sender", arpFrame(broadcasts, ownMAC, 1, ownMAC, stranger, stranger)},
 		{"ARP that names another MAC", "ARP source MAC", arpFrame(peerMAC, ownMAC, 2, foreignMAC, ownIP, peer)},
 		{"probe that names another MAC", "ARP source MAC", arpFrame(broadcasts, ownMAC, 1, foreignMAC, zero4, peer)},
+		{"ARP probe for another's address", "ARP probe", arpFrame(broadcasts, ownMAC, 1, ownMAC, zero4, stranger)},
+		{"IGMP query", "IGMP query", ether(net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, ownMAC, 0x0800, ip4(ownIP, netip.MustParseAddr("224.0.0.1"), protoIGMP, append([]byte{0x11, 100}, make([]byte, 10)...)))},
+		{"IGMP query of no source", "IGMP query", ether(net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, ownMAC, 0x0800, ip4(zero4, netip.MustParseAddr("224.0.0.1"), protoIGMP, append([]byte{0x11, 100}, make([]byte, 10)...)))},
+		{"IGMP query to one station", "IGMP query", own4(ip4(ownIP, peer, protoIGMP, append([]byte{0x11, 100}, make([]byte, 10)...)))},
+		{"MLD query", "MLD query", own6(ip6(ownLL(), allNodes, nextHop, behind(protoICMPv6, 0, icmp6Of(130, make([]byte, 20)))))},
+		{"MLD query without a header before it", "MLD query", own6(ip6(ownLL(), allNodes, protoICMPv6, icmp6Of(130, make([]byte, 20))))},
 		{"ARP of IEEE 802 networks", "ARP header", ieee},
 		{"ARP of other sizes", "ARP header", longer},
 

@@ -1,7 +1,7 @@
 package filter
 
 // ipv4 drops what servers of DHCP send, what routers say of themselves (ICMP 5
-// and 9, RFC 792 and RFC 1256), and other sources than the guest's. Without a
+// and 9, RFC 792 and RFC 1256; queries of IGMP), and other sources than the guest's. Without a
 // source a guest may ask for an address, and say which groups it is in. What has
 // no sound header, no rule can read.
 func ipv4(s Spec, l lists) []rule {
@@ -17,13 +17,18 @@ func ipv4(s Spec, l lists) []rule {
 	if s.RA {
 		rules = append(rules,
 			drop("redirect", is4(), upper().is(protoICMP), transport(0, 1).is(5)),
-			drop("router advertisement", is4(), upper().is(protoICMP), transport(0, 1).is(9)))
+			drop("router advertisement", is4(), upper().is(protoICMP), transport(0, 1).is(9)),
+			drop("IGMP query", is4(), upper().is(protoIGMP), transport(0, 1).is(membershipQuery)))
 	}
 	if s.Spoof && s.Pin4 {
 		rules = append(rules, pinned4(l)...)
 	}
 	return append(rules, accept("IPv4", is4(), upper().there()), drop("IPv4 header", is4()))
 }
+
+// membershipQuery is the type of IGMP that a multicast router sends (RFC 3376,
+// 4.1): switches that snoop send all groups to whoever does (RFC 4541, 2.1.1).
+const membershipQuery = 0x11
 
 func pinned4(l lists) []rule {
 	sender := network(12, 4)

@@ -22,7 +22,8 @@ func ipv6(s Spec, l lists) []rule {
 	if s.RA {
 		rules = append(rules,
 			drop("router advertisement", icmp6(routerAdvertisement)),
-			drop("redirect", icmp6(redirect)))
+			drop("redirect", icmp6(redirect)),
+			drop("MLD query", icmp6(listenerQuery)))
 	}
 	if s.Spoof {
 		rules = append(rules, unspecified(s, l)...)

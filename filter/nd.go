@@ -2,6 +2,7 @@ package filter
 
 // Types of ICMPv6 (RFC 4861, RFC 2710, RFC 3810).
 const (
+	listenerQuery         = 130 // a multicast router's, as IGMP's
 	listenerReport        = 131
 	listenerDone          = 132
 	routerSolicitation    = 133

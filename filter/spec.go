@@ -24,8 +24,10 @@ type Spec struct {
 	Learn bool               `json:"learn,omitempty"` // with Pin6: any address may be probed for (RFC 4862, 5.4): that is how it is heard of
 	Trunk []vmnetd.VLANRange `json:"trunk,omitempty"` // VLANs that may be sent tagged (802.1Q); at Ingress alone, where the kernel sees through a tag
 
+	// Without Spoof, a frame of LLC or one with two tags hides from these two, and at
+	// Egress one with a tag: what takes them apart is told by Spoof alone.
 	DHCPServer bool     `json:"dhcp_server,omitempty"` // answers of DHCP and DHCPv6 servers are dropped
-	RA         bool     `json:"ra,omitempty"`          // router advertisements and redirects are dropped
+	RA         bool     `json:"ra,omitempty"`          // what routers say is dropped: router advertisements, redirects, queries of IGMP and MLD
 	Ethertypes []uint16 `json:"ethertypes,omitempty"`  // only these may be sent; nil: all
 	Broadcast  int      `json:"broadcast,omitempty"`   // packets/s; 0: no limit
 	Multicast  int      `json:"multicast,omitempty"`   // packets/s; 0: no limit

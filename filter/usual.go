@@ -7,7 +7,7 @@ import (
 
 // usual4 accepts what most frames of a guest with IPv4 are, in as few steps as
 // there can be: to one station, from the guest's own MAC and address, untagged,
-// and nothing that a server of DHCP says or a router's ICMP. Whatever it leaves,
+// and nothing that a server of DHCP says or a router's ICMP or IGMP. Whatever it leaves,
 // the rules behind it look at.
 func usual4(s Spec, l lists) []rule {
 	if !passes(s, 0x0800) || s.Spoof && s.Pin4 && l.ip4.empty() {
@@ -18,7 +18,7 @@ func usual4(s Spec, l lists) []rule {
 		when = append(when, network(12, 4).in(l.ip4)...)
 	}
 	if s.RA {
-		when = append(when, network(9, 1).not(protoICMP)...)
+		when = append(when, network(9, 1).above(protoIGMP)...) // nor ICMP, which is below it
 	}
 	if s.DHCPServer {
 		when = append(when, all(transport(0, 2).not(be16(67)...), transport(2, 2).not(be16(68)...))...)
