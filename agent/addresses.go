@@ -160,6 +160,11 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 		a.o.Log.Debug("more news of a guest's addresses than are worked off", "vm", r.VM, "id", r.ID, "ip", e.IP)
 		return
 	}
+	a.hears(ctx, r, e)
+}
+
+// hears takes an event that counts.
+func (a *Agent) hears(ctx context.Context, r record, e learn.Event) {
 	before := r.Heard
 	r.Heard = hear(before, e, time.Now(), cmp.Or(r.Terms.MaxIPs, policy.DefaultMaxIPs))
 	switch {
@@ -254,10 +259,10 @@ func (a *Agent) takeClaims(ctx context.Context, r record) {
 			gone := make(chan struct{})
 			e := learn.Event{IP: p.Addr(), Gone: true, Why: "it was given to " + r.FullName()}
 			if k.vm == r.VM {
-				a.learned(ctx, k, e)
+				a.yield(ctx, k, e)
 				continue
 			}
-			if !a.turns.do(k.vm, func(ctx context.Context) { a.learned(ctx, k, e); close(gone) }) {
+			if !a.turns.do(k.vm, func(ctx context.Context) { a.yield(ctx, k, e); close(gone) }) {
 				return
 			}
 			select {
@@ -265,6 +270,13 @@ func (a *Agent) takeClaims(ctx context.Context, r record) {
 			case <-ctx.Done(): // it may wait for this VM in turn
 			}
 		}
+	}
+}
+
+// yield has a NIC give up an address.
+func (a *Agent) yield(ctx context.Context, k key, e learn.Event) {
+	if r, ok := a.store.get(k); ok {
+		a.hears(ctx, r, e)
 	}
 }
 

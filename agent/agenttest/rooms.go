@@ -3,6 +3,7 @@ package agenttest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/vmnetd/vmnetd"
@@ -257,7 +258,8 @@ func (p place) Lost(_ context.Context, specs []filter.Spec) (lost []filter.Spec,
 // Holds implements room.Place.
 func (p place) Holds(_ context.Context, spec filter.Spec) (holds bool, err error) {
 	err = p.w.do("Holds", func() error {
-		_, holds = p.w.guards[p.name+"/"+spec.Ifname]
+		got, ok := p.w.guards[p.name+"/"+spec.Ifname]
+		holds = ok && reflect.DeepEqual(got, spec)
 		return nil
 	})
 	return holds, err
