@@ -99,8 +99,8 @@ func (r *Row) build(t testkit.TB, host *testkit.Netns) {
 	}
 	r.Outside = r.node("outside", outside, far, outsideNumber)
 	r.Host = r.node("host", host, own, hostNumber)
-	r.Outside.configure(t, "nodad")
-	r.Host.configure(t, "nodad")
+	r.Outside.configure(t)
+	r.Host.configure(t)
 	testkit.StartRouter(t, outside, far, r.Prefix())
 }
 
@@ -117,11 +117,11 @@ func (r *Row) Room() int {
 func (r *Row) routed(t testkit.TB, routes []string) {
 	t.Helper()
 	for _, route := range routes {
-		via := r.Host.IP4
-		if strings.Contains(route, ":") {
-			via = r.Host.IP6
+		to, err := netip.ParsePrefix(route)
+		if err != nil {
+			t.Fatalf("%v", err)
 		}
-		r.Outside.ip(t, "route", "add", route, "via", via.String())
+		r.Outside.route(t, to, r.Host)
 	}
 }
 

@@ -21,33 +21,40 @@ const still = 3 * time.Second
 func (l *Lab) Try(expected Table) Trial {
 	l.t.Helper()
 	all, stop := Trial{rows: map[string][]*path{}}, make(chan struct{})
+	var start []func() // once all are ready: who speaks slows the others down
 	var everything, wanted sync.WaitGroup
 	for _, r := range l.Rows {
 		ears := r.listen(l.t)
 		for _, e := range ears {
-			everything.Go(func() { e.run(stop) })
+			start = append(start, func() { e.run(stop) })
 		}
-		for _, p := range r.paths(l.t, ears) {
-			all.rows[r.NIC] = append(all.rows[r.NIC], p)
+		all.rows[r.NIC] = r.paths(l.t, ears)
+		for _, p := range all.rows[r.NIC] {
 			done := func() {}
 			if expected.Says(r.NIC, p.column) == Yes {
 				wanted.Add(1)
 				done = wanted.Done
 			}
-			everything.Go(func() {
+			start = append(start, func() {
 				defer done()
 				p.came = p.try(stop)
 			})
 		}
 	}
+	for _, f := range start {
+		everything.Go(f)
+	}
 	began := time.Now()
-	waitFor(&wanted, 2*testkit.Patience)
+	waitFor(&wanted, patience)
 	l.t.Logf("what should come came within %.1f s", time.Since(began).Seconds())
 	time.Sleep(still)
 	close(stop)
 	everything.Wait()
 	return all
 }
+
+// patience is never reached when all is well, also where all of it is emulated on a busy machine.
+const patience = 4 * testkit.Patience
 
 // listen has everybody but the host join the groups.
 func (r *Row) listen(t testkit.TB) map[*Node]*ear {

@@ -9,7 +9,7 @@ import (
 )
 
 // advertiseEvery is the interval of a test's router.
-const advertiseEvery = 300 * time.Millisecond
+const advertiseEvery = time.Second
 
 // StartRouter has a device of a namespace advertise itself as a router, with a
 // prefix for SLAAC, until the test ends.
