@@ -49,7 +49,7 @@ func (a *Agent) guardedHere() (map[string]record, []filter.Spec) {
 	guarded := map[string]record{}
 	var specs []filter.Spec
 	for _, r := range a.store.of("") {
-		if !r.Guarded || r.Phase != vmnetd.Attached || r.where() != "" {
+		if !a.isUnderGuard(r) || r.where() != "" {
 			continue
 		}
 		spec, err := r.guard(r.Ifname)
@@ -63,12 +63,19 @@ func (a *Agent) guardedHere() (map[string]record, []filter.Spec) {
 	return guarded, specs
 }
 
+// isUnderGuard says that a NIC's device may be up, with a filter: one in trouble goes
+// on sending.
+func (a *Agent) isUnderGuard(r record) bool {
+	_, here := a.o.Links.ByName(r.Ifname)
+	return r.Guarded && (r.Moved || here) && (r.Phase == vmnetd.Attached || r.Phase == vmnetd.Broken)
+}
+
 // followRestored sees to a NIC whose record has changed while its filter was
 // restored: what was put there is no longer what belongs there.
 func (a *Agent) followRestored(r record, put filter.Spec) {
 	now, ok := a.store.get(r.key())
 	if ok {
-		if spec, err := now.guard(now.Ifname); err != nil || !now.Guarded || now.Phase != vmnetd.Attached || !reflect.DeepEqual(spec, put) {
+		if spec, err := now.guard(now.Ifname); err != nil || !a.isUnderGuard(now) || !reflect.DeepEqual(spec, put) {
 			a.lookAgain(r.VM)
 		}
 		return

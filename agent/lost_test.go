@@ -98,3 +98,15 @@ func TestAFilterOfANICThatGoesWhileAllComeBackDoesNotStay(t *testing.T) {
 		return h.restored(atts[1:])
 	})
 }
+
+func TestANICInTroubleStaysFiltered(t *testing.T) {
+	h, atts := guardedVMs(t, 1)
+	inItsTurn(t, h.agent, key{atts[0].VM, atts[0].ID}, func(r *record) { r.Phase, r.Problem = vmnetd.Broken, "its guest does not answer" })
+	h.w.Refuse("Plug", 1000)
+	h.w.FlushFilters()
+	eventually(t, "back", func() error { return h.restored(atts) })
+	if now := h.agent.List(atts[0].VM)[0]; now.Phase != vmnetd.Broken {
+		t.Errorf("%+v", now)
+	}
+	h.w.Refuse("Plug", 0)
+}

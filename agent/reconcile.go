@@ -124,6 +124,7 @@ func (a *Agent) lookIn(ctx context.Context, r record, vm hypervisor.VM) {
 	case out:
 		a.ended(ctx, r, "it was taken out of the VM, not by vmnetd")
 	case err != nil || r.Phase != vmnetd.Attached || !a.sound(ctx, r):
+		a.holdGuard(ctx, r)
 		_, _ = a.repair(ctx, a.lost(ctx, r), vm) // noted in the record
 	default:
 		if a.well(ctx, r) && !waits {

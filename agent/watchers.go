@@ -49,6 +49,17 @@ func (a *Agent) guardAgain(ctx context.Context, r record) error {
 	return nil
 }
 
+// holdGuard keeps a NIC in trouble filtered: its guest goes on sending while it is
+// repaired, and a repair may wait for the guest before it comes to the filter.
+func (a *Agent) holdGuard(ctx context.Context, r record) {
+	if r.Phase != vmnetd.Broken || !a.isUnderGuard(r) {
+		return
+	}
+	if err := a.guardAgain(ctx, r); err != nil {
+		a.o.Log.Warn("filter of a NIC in trouble", "vm", r.VM, "id", r.ID, "err", err)
+	}
+}
+
 func (a *Agent) restored(r record, ifname string) {
 	a.event(vmnetd.Event{Event: "filter-restored", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("somebody removed or changed the filter of %s; it is as it was", ifname)})
 }
