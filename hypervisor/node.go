@@ -44,13 +44,9 @@ func openNode(base, rel string) (*node, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: base, Err: err}
 	}
-	defer unix.Close(dir)
-	if err := checkDirs(dir, base, rel); err != nil {
-		return nil, err
-	}
-	fd, err := openBeneath(dir, rel, 0)
+	fd, err := walk(dir, base, rel)
 	if err != nil {
-		return nil, refused(path, err)
+		return nil, err
 	}
 	n := &node{path: path, fd: fd}
 	if err := unix.Fstat(fd, &n.stat); err != nil {
@@ -64,11 +60,61 @@ func openNode(base, rel string) (*node, error) {
 	return n, nil
 }
 
-func openBeneath(dir int, rel string, flags uint64) (int, error) {
-	return unix.Openat2(dir, rel, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
+// walk opens rel beneath a directory, which it closes, one name after the other. It
+// is what openat2(2) does with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which a
+// service with RestrictSUIDSGID= may not call.
+func walk(dir int, at, rel string) (fd int, err error) {
+	names := strings.Split(rel, "/")
+	for _, name := range names[:len(names)-1] {
+		if err := checkDir(dir, at); err != nil {
+			_ = unix.Close(dir)
+			return -1, err
+		}
+		at = filepath.Join(at, name)
+		next, err := openBeneath(dir, name, unix.O_DIRECTORY)
+		_ = unix.Close(dir)
+		if err != nil {
+			return -1, refused(at, err)
+		}
+		dir = next
+	}
+	defer unix.Close(dir)
+	if err := checkDir(dir, at); err != nil {
+		return -1, err
+	}
+	name := names[len(names)-1]
+	if fd, err = openBeneath(dir, name, 0); err != nil {
+		return -1, refused(filepath.Join(at, name), err)
+	}
+	return fd, nil
+}
+
+// openBeneath opens what has that name in a directory (O_PATH): unix.ELOOP for a
+// symbolic link, unix.EXDEV for what leads out of it.
+func openBeneath(dir int, name string, flags int) (int, error) {
+	if name == ".." {
+		return -1, unix.EXDEV
+	}
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0)
+	if err == nil && !isLink(fd, "") {
+		return fd, nil
+	}
+	if err == nil { // the link itself was opened
+		_ = unix.Close(fd)
+		return -1, unix.ELOOP
+	}
+	if errors.Is(err, unix.ENOTDIR) && isLink(dir, name) {
+		return -1, unix.ELOOP
+	}
+	return -1, err
+}
+
+// isLink says that a name in a directory, or with "" what is open itself, is a
+// symbolic link.
+func isLink(fd int, name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
 func refused(path string, err error) error {
@@ -80,27 +126,6 @@ func refused(path string, err error) error {
 		return vmnetd.Errorf(vmnetd.ErrDenied, "%s leads out of its directory: %w", path, err)
 	}
 	return &fs.PathError{Op: "open", Path: path, Err: err}
-}
-
-// checkDirs looks at base and at each directory between it and the socket.
-func checkDirs(dir int, base, rel string) error {
-	if err := checkDir(dir, base); err != nil {
-		return err
-	}
-	parts := strings.Split(rel, "/")
-	for i := 1; i < len(parts); i++ {
-		sub := strings.Join(parts[:i], "/")
-		fd, err := openBeneath(dir, sub, unix.O_DIRECTORY)
-		if err != nil {
-			return refused(filepath.Join(base, sub), err)
-		}
-		err = checkDir(fd, filepath.Join(base, sub))
-		_ = unix.Close(fd)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // checkDir: the sticky bit does not help, it keeps others from removing a
