@@ -273,16 +273,44 @@ func TestManualPagesRenderWithoutWarning(t *testing.T) {
 	}
 }
 
-func TestManualPageKnowsEveryCommand(t *testing.T) {
+func TestManualPageKnowsEveryCommandAndFlag(t *testing.T) {
 	program, _ := build(t)
-	page := strings.NewReplacer(`\-`, "-").Replace(read(t, "man/vmnetd.8"))
+	page := manual(t, "man/vmnetd.8")
 	_, commands, _ := strings.Cut(output(t, program, "--help"), "Commands:\n")
 	commands, _, _ = strings.Cut(commands, "\n\n")
+	flag := regexp.MustCompile(`(?m)^ +(--[a-z-]+) .*`)
 	for line := range strings.Lines(commands) {
-		if name := strings.Fields(line)[0]; !strings.Contains(page, "vmnetd "+name) {
+		name := strings.Fields(line)[0]
+		if !strings.Contains(page, "vmnetd "+name) {
 			t.Errorf("vmnetd.8 does not know vmnetd %s", name)
 		}
+		for _, f := range flag.FindAllStringSubmatch(output(t, program, name, "--help"), -1) {
+			if !strings.Contains(f[0], "given by QEMU") && !strings.Contains(page, f[1]) {
+				t.Errorf("vmnetd.8 does not know %s of vmnetd %s", f[1], name)
+			}
+		}
 	}
+}
+
+func TestManualPageKnowsEveryKeyButThoseOfBondsAndTeams(t *testing.T) {
+	page := manual(t, "man/vmnetd.yaml.5")
+	reference := read(t, "../config/reference.yaml")
+	uplinks, rest, _ := strings.Cut(reference, "\ndefaults:\n")
+	if rest == "" {
+		t.Fatal("reference.yaml has no defaults")
+	}
+	bonds, teams := strings.Index(uplinks, "- name: bond0"), strings.Index(uplinks, "- name: core")
+	for _, key := range regexp.MustCompile(`(?m)^ *(?:- )?([a-z_]+):`).FindAllStringSubmatch(uplinks[:bonds]+uplinks[teams:]+"\n"+rest, -1) {
+		if !regexp.MustCompile(`\b` + key[1] + `\b`).MatchString(page) {
+			t.Errorf("vmnetd.yaml.5 does not know the key %s", key[1])
+		}
+	}
+}
+
+// manual is a page's source, with its hyphens as they are printed.
+func manual(t *testing.T, file string) string {
+	t.Helper()
+	return strings.ReplaceAll(read(t, file), `\-`, "-")
 }
 
 func TestCompletionsAreShellScripts(t *testing.T) {
