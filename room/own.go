@@ -117,6 +117,15 @@ func (r *Rooms) replace(ctx context.Context, l *link) (*link, error) {
 	return l, nil
 }
 
-func heldText(socket string, devices int) string {
-	return fmt.Sprintf("held by the process at %s, with %d devices", socket, devices)
+// inside says what is in vmnetd's own namespace, and how an operator looks into it.
+func (r *Rooms) inside(devices int) string {
+	text := fmt.Sprintf("devices in it: %d", devices)
+	own := r.found()
+	if own == nil {
+		return text
+	}
+	if cred, err := peer(own.link.conn); err == nil {
+		text += fmt.Sprintf("; to look into it:  nsenter --net=/proc/%d/ns/net ip address", cred.Pid)
+	}
+	return text
 }

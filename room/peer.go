@@ -9,19 +9,24 @@ import (
 	"github.com/vmnetd/vmnetd"
 )
 
-// trusted says that at the other end is root, or who we are ourselves, by what the
-// kernel says of it (unix(7), SO_PEERCRED).
-func trusted(conn *net.UnixConn) error {
+// peer is who is at the other end, by what the kernel says of it (unix(7),
+// SO_PEERCRED): who connected, or who listened.
+func peer(conn *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var cred *unix.Ucred
 	if e := raw.Control(func(fd uintptr) {
 		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); e != nil {
-		return e
+		return nil, e
 	}
+	return cred, err
+}
+
+// trusted says that at the other end is root, or who we are ourselves.
+func trusted(conn *net.UnixConn) error {
+	cred, err := peer(conn)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (r *Rooms) Doctor(ctx context.Context) []vmnetd.Check {
 			c.Level, c.Text, c.Do = vmnetd.LevelFail, err.Error(), vmnetd.NextOf(err)
 			break
 		}
-		c.Text = heldText(r.socket(), len(devs))
+		c.Text = r.inside(len(devs))
 	}
 	return []vmnetd.Check{c}
 }

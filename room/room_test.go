@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/filter"
@@ -145,17 +144,12 @@ func (l *lab) pid() int {
 	return peerPID(d)
 }
 
-func peerPID(l *link) (pid int) {
-	raw, err := l.conn.SyscallConn()
+func peerPID(l *link) int {
+	cred, err := peer(l.conn)
 	if err != nil {
 		return 0
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	return int(cred.Pid)
 }
 
 // end kills the process that holds the lab's namespace, and waits for its end.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -56,7 +57,7 @@ func TestTheDaemonsRoomsAreProcessesOfThisProgram(t *testing.T) {
 	if name, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net")); err != nil || !strings.Contains(own.ID(), strings.Trim(name, "net:[]")) {
 		t.Errorf("process %d is in %s, not %s: %v", pid, name, own.ID(), err)
 	}
-	if c := rooms.Doctor(t.Context()); len(c) != 1 || c[0].Level != vmnetd.LevelOK || !strings.Contains(c[0].Text, "0 devices") {
+	if c := rooms.Doctor(t.Context()); len(c) != 1 || c[0].Level != vmnetd.LevelOK || !strings.Contains(c[0].Text, "devices in it: 0") || !strings.Contains(c[0].Text, fmt.Sprintf("nsenter --net=/proc/%d/ns/net ", pid)) {
 		t.Errorf("doctor: %+v", c)
 	}
 	there, err := rooms.At(t.Context(), other.Path())

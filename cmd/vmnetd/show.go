@@ -81,9 +81,17 @@ func fields(one vmnetd.Attachment) [][2]string {
 	}
 	return [][2]string{
 		{"network", one.Network}, {"uplink", onUplink(one)}, {"mode", one.Device()}, {"device", device},
-		{"netns", strings.Join(holder(one), "")}, {"link", one.Link}, {"mac", one.MAC}, {"ips", ipsOf(one)}, {"mtu", number(one.MTU)},
+		{"netns", livesIn(one)}, {"link", one.Link}, {"mac", one.MAC}, {"ips", ipsOf(one)}, {"mtu", number(one.MTU)},
 		{"queues", queuesOf(one)}, {"routes", strings.Join(one.Routes, ", ")}, {"export", exported(one)}, {"via", one.Via}, {"rule", one.Rule},
 	}
+}
+
+// livesIn is the network namespace of the device, where that is not this host's.
+func livesIn(one vmnetd.Attachment) string {
+	if info := one.Mode.Info(); info.Moves && one.Kind == info.Kind {
+		return "vmnetd's own; vmnetd doctor says how to look into it"
+	}
+	return strings.Join(holder(one), "")
 }
 
 // ipsOf marks addresses that were learned.
