@@ -24,6 +24,10 @@ type idle struct {
 	watched     time.Duration
 	rssKiB      int
 	ticks       int // utime+stime, in 1/100 s
+
+	restart time.Duration // from the start of another daemon until it is ready
+	settled time.Duration // until it has looked at every attachment and rests
+	work    int           // CPU until then, in 1/100 s
 }
 
 // scale is attach and detach beside existing attachments.
@@ -42,12 +46,12 @@ func crowd(ctx context.Context, outer *scope, o options) (idles []idle, scales [
 	say("%d VMs with %d NICs each", vmCount, nicsPerVM)
 	c.plugAll()
 	scales = append(scales, c.measure())
-	idles = append(idles, c.rest(o.idle))
+	idles = append(idles, c.rest(o.idle).with(c.again()))
 	if o.many > c.existing() {
 		say("%d more devices, their queues held by this process", o.many-c.existing())
 		c.openTaps(o.many - c.existing())
 		scales = append(scales, c.measure())
-		idles = append(idles, c.rest(o.idle))
+		idles = append(idles, c.rest(o.idle).with(c.again()))
 	}
 	return idles, scales
 }
@@ -132,6 +136,45 @@ func (c *crowded) rest(d time.Duration) idle {
 	rss, err := rssKiB(c.d.process.pid())
 	c.s.must(err)
 	return idle{attachments: c.existing(), watched: d, rssKiB: rss, ticks: after - before}
+}
+
+// with adds what a restart takes.
+func (i idle) with(restart, settled time.Duration, work int) idle {
+	i.restart, i.settled, i.work = restart, settled, work
+	return i
+}
+
+// restful is how long a daemon that has used no CPU has nothing to do.
+const restful = 500 * time.Millisecond
+
+// again kills the daemon and starts another one, which finds everything as it was.
+func (c *crowded) again() (restart, settled time.Duration, work int) {
+	say("the daemon is killed and starts again with %d attachments", c.existing())
+	c.d.process.kill()
+	began := time.Now()
+	c.d.run(c.s, c.host)
+	restart = time.Since(began)
+	last := time.Now()
+	for now := -1; time.Since(last) < restful && time.Since(began) < time.Minute; {
+		ticks, err := cpuTicks(c.d.process.pid())
+		c.s.must(err)
+		if ticks != now {
+			now, last, settled, work = ticks, time.Now(), time.Since(began), ticks
+		}
+		c.s.must(pause(c.ctx, 10*time.Millisecond))
+	}
+	for _, att := range c.list() {
+		if att.Phase != vmnetd.Attached {
+			c.s.Fatalf("%s is %s after a restart: %s", att.FullName(), att.Phase, att.Problem)
+		}
+	}
+	return restart, settled, work
+}
+
+func (c *crowded) list() []vmnetd.Attachment {
+	list, err := c.d.client.List(c.ctx, "")
+	c.s.must(err)
+	return list
 }
 
 // cpuTicks is utime and stime (proc_pid_stat(5), fields 14 and 15).

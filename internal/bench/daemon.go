@@ -34,6 +34,7 @@ type daemon struct {
 	program string
 	qmp     string // folder of the VMs' sockets
 	bus     string // its address
+	state   string // folder
 	client  *dbusapi.Client
 	process *process
 }
@@ -59,14 +60,22 @@ func (d *daemon) env() []string { return append(os.Environ(), busVariable+"="+d.
 const busVariable = "DBUS_SYSTEM_BUS_ADDRESS"
 
 func (d *daemon) start(s *scope, h *host, uri string) {
-	dir := filepath.Dir(d.qmp)
-	file := filepath.Join(dir, "vmnetd.yaml")
+	file := filepath.Join(filepath.Dir(d.qmp), "vmnetd.yaml")
 	s.must(os.WriteFile(file, []byte(strings.NewReplacer("DIR", d.qmp, "URI", uri).Replace(config)), 0o600))
 	s.must(os.Setenv(busVariable, d.bus)) // the client in this process finds the bus so
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	d.state = stateDir(s)
+	d.run(s, h)
+}
+
+// run starts the process and waits until it is ready.
+func (d *daemon) run(s *scope, h *host) {
+	dir := filepath.Dir(d.qmp)
+	address := filepath.Join(dir, "notify")
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
 	s.must(err)
+	defer os.Remove(address)
 	defer notify.Close()
-	cmd := exec.Command(d.program, "serve", "--config", file, "--state-dir", stateDir(s), "--lib-dir", filepath.Join(dir, "lib"))
+	cmd := exec.Command(d.program, "serve", "--config", filepath.Join(dir, "vmnetd.yaml"), "--state-dir", d.state, "--lib-dir", filepath.Join(dir, "lib"))
 	cmd.Env = append(d.env(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	d.process, err = startProcess(cmd, h.Do)
 	s.must(err)

@@ -230,10 +230,13 @@ func (r result) writeIdle(p page) {
 	}
 	p.line("## The daemon at rest")
 	p.line("")
-	p.row("attachments", "resident memory", "CPU ticks (1/100 s)", "watched for")
-	p.row("---:", "---:", "---:", "---:")
+	p.line("Every NIC has its filter. Ready, and settled: how long after the start of another daemon in the place of one that was killed it answers, and how long")
+	p.line("after it every device and filter is looked at and it rests; with the CPU time that it used until then.")
+	p.line("")
+	p.row("attachments", "resident memory", "CPU ticks (1/100 s)", "watched for", "ready, ms", "settled, ms", "CPU, ms")
+	p.row("---:", "---:", "---:", "---:", "---:", "---:", "---:")
 	for _, i := range r.idle {
-		p.row(fmt.Sprint(i.attachments), mib(i.rssKiB), fmt.Sprint(i.ticks), i.watched.String())
+		p.row(fmt.Sprint(i.attachments), mib(i.rssKiB), fmt.Sprint(i.ticks), i.watched.String(), ms(i.restart), ms(i.settled), fmt.Sprint(10*i.work))
 	}
 }
 
