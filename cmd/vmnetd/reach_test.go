@@ -1,10 +1,13 @@
 package main
 
 import (
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/reachability"
@@ -66,4 +69,51 @@ func reachesAsDocumented(t *testing.T, which func(vmnetd.Mode) bool) {
 			}
 		}
 	}
+}
+
+// In mode l3 the host routes what a guest sends, also to itself
+// (drivers/net/ipvlan/ipvlan_core.c, ipvlan_process_v4_outbound takes RTN_LOCAL).
+// Only its answers go astray.
+func TestVMWhatAGuestInModeL3SendsToItsHostArrivesThere(t *testing.T) {
+	testkit.Require(t, "vm")
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", testkit.StartBus(t))
+	lab := reachability.NewLab(t, vmnetdProgram(t), "ipvtap l3")
+	r := lab.Rows[0]
+	guest := lab.AddGuest(r)
+	for _, to := range []netip.Addr{r.Host.IP4, r.Host.IP6} {
+		if !datagramArrives(t, guest.Netns, r.Host.Netns, to) {
+			t.Errorf("nothing that the guest sends to %s arrives", to)
+		}
+	}
+}
+
+// datagramArrives sends datagrams to an address until one arrives.
+func datagramArrives(t *testing.T, from, at *testkit.Netns, to netip.Addr) bool {
+	t.Helper()
+	var listens, sends *net.UDPConn
+	err := at.Do(func() (err error) {
+		listens, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 0)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listens.Close()
+	err = from.Do(func() (err error) {
+		sends, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(listens.LocalAddr().String())))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sends.Close()
+	buf := make([]byte, 64)
+	for deadline := time.Now().Add(testkit.Patience); time.Now().Before(deadline); {
+		_, _ = sends.Write([]byte("hello")) // what is not sent does not arrive
+		_ = listens.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if n, err := listens.Read(buf); err == nil && string(buf[:n]) == "hello" {
+			return true
+		}
+	}
+	return false
 }
