@@ -301,15 +301,15 @@ func (a *Agent) collides(r record, e learn.Event, why string) record {
 	return r
 }
 
-// whyShared says what guests of ipvtaps run into by having one MAC: EUI-64 makes one
-// link-local address of it for all of them, and a DHCP server that is told no other
-// identifier takes them for one client (RFC 2131 4.2).
+// whyShared says what guests of ipvtaps run into by having the MAC of their host:
+// EUI-64 makes the same addresses of it for all of them (RFC 4291 2.5.1), and a DHCP
+// server that is told no other identifier takes them for one client (RFC 2131 4.2).
 func whyShared(e learn.Event) string {
-	switch {
-	case e.IP.IsLinkLocalUnicast():
-		return "; guests of an ipvtap share a MAC, so let the guest make its link-local address otherwise (Linux: sysctl net.ipv6.conf.IF.addr_gen_mode=3)"
+	switch b := e.IP.As16(); {
+	case e.IP.Is6() && (e.IP.IsLinkLocalUnicast() || b[11] == 0xff && b[12] == 0xfe):
+		return "; guests of an ipvtap share the MAC of their host, so let the guest make its IPv6 addresses otherwise (Linux: sysctl net.ipv6.conf.IF.addr_gen_mode=3)"
 	case slices.Contains([]learn.How{learn.ByRequest, learn.ByLease, learn.ByOffer}, e.How):
-		return "; guests of an ipvtap share a MAC, so let the guest send the DHCP server a client identifier of its own (udhcpc -x 0x3d:…, dhclient: send dhcp-client-identifier)"
+		return "; guests of an ipvtap share the MAC of their host, so let the guest send the DHCP server a client identifier of its own (udhcpc -x 0x3d:…, dhclient: send dhcp-client-identifier)"
 	}
 	return ""
 }

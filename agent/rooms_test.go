@@ -325,7 +325,7 @@ func TestAnAddressOfAnotherIsNotLearned(t *testing.T) {
 		return told.count("address-refused") == 2 && len(h.w.Settled(att.Ifname).IPs) == 0
 	}))
 	list := h.agent.List("ip2")
-	if len(list[0].IPs) != 0 || len(h.w.Settled(att.Ifname).IPs) != 0 || !strings.Contains(list[0].Problem, "share a MAC") {
+	if len(list[0].IPs) != 0 || len(h.w.Settled(att.Ifname).IPs) != 0 || !strings.Contains(list[0].Problem, "share the MAC") {
 		t.Errorf("%+v", list)
 	}
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: netip.MustParseAddr("192.0.2.22"), How: learn.ByARP})

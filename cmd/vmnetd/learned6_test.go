@@ -91,12 +91,17 @@ func (h *portHost) addresses6(first string) {
 func TestVMLinkLocalAddressesOfOneMACCollideAndItIsExplained(t *testing.T) {
 	h := ipvtapsThatLearn(t)
 	h.serveDHCP()
+	zero := h.guest("vm0", "lan", true)
+	zero.makes6(t, byEUI64)
+	h.told("address-refused", "vm0", "wants fe80::", "it is this host's own", "share the MAC", "addr_gen_mode=3")
+	h.gone(zero)
+	h.net.Host.Run(t, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/u0/disable_ipv6") // else it is always the host's
 	one := h.guest("vm1", "lan", true)
 	one.makes6(t, byEUI64)
 	local := h.gets6(one, true)
 	two := h.guest("vm2", "lan", true)
 	two.makes6(t, byEUI64)
-	h.told("address-refused", "vm2", "wants "+local.String(), "it is vm1/net0's", "share a MAC", "addr_gen_mode=3")
+	h.told("address-refused", "vm2", "wants "+local.String(), "it is vm1/net0's", "share the MAC", "addr_gen_mode=3")
 	h.becomes("vm2", "has a problem", func(a vmnetd.Attachment) bool {
 		return strings.Contains(a.Problem, "addr_gen_mode=3") && !slices.Contains(a.Learned, local.String())
 	})

@@ -153,6 +153,9 @@ func (c *DHCPClient) Lease(t TB) netip.Addr {
 	}
 }
 
+// Said is what the client has logged.
+func (c *DHCPClient) Said() string { return c.said.String() }
+
 // Release gives the lease back; the client ends.
 func (c *DHCPClient) Release() { c.end(unix.SIGTERM) }
 
