@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/vmnetd/vmnetd"
@@ -154,11 +155,12 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 // ports is the NICs on an uplink that is a bridge.
 func (a *Agent) ports(uplink string) []policy.User {
 	var list []policy.User
-	for _, r := range a.store.on(uplink) {
+	a.store.each(uplink, func(r *record) {
 		if r.Mode.Info().Family == vmnetd.FamilyBridge {
 			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: vmnetd.FamilyBridge, Mode: r.Mode, MAC: r.MAC, Owner: r.FullName()})
 		}
-	}
+	})
+	slices.SortFunc(list, func(a, b policy.User) int { return strings.Compare(a.Owner, b.Owner) })
 	return list
 }
 

@@ -119,10 +119,8 @@ func (a *Agent) refreshUplinks(ctx context.Context) {
 	defer a.looking.Unlock()
 	specs := a.specs()
 	a.lookAtUplinks(ctx, specs)
-	for _, r := range a.store.of("") {
-		if a.squeezed(r) {
-			a.lookAgain(r.VM)
-		}
+	for vm := range a.squeezed() {
+		a.lookAgain(vm)
 	}
 	a.forgetUplinks(specs)
 	a.lookAtHostLinks()
@@ -185,13 +183,28 @@ func (a *Agent) isAsked(name string) bool {
 	return !known || u.Bond != nil || u.Team != nil
 }
 
-// squeezed says that a device was pulled down by its uplink, which has room for
-// more now (drivers/net/macvlan.c, macvlan_device_event): both may have happened
-// before anybody looked at the uplink.
-func (a *Agent) squeezed(r record) bool {
-	dev, here := a.o.Links.ByIndex(r.Ifindex)
-	lower, ok := a.o.Links.ByIndex(r.Lower)
-	return here && ok && !r.Moved && r.Phase == vmnetd.Attached && dev.MTU < min(r.MTU, lower.MTU)
+// squeezed is the VMs with a device that was pulled down by its uplink, which has
+// room for more now (drivers/net/macvlan.c, macvlan_device_event): both may have
+// happened before anybody looked at the uplink.
+func (a *Agent) squeezed() map[string]bool {
+	type device struct {
+		vm                string
+		index, lower, mtu int
+	}
+	var here []device
+	a.store.each("", func(r *record) {
+		if !r.Moved && r.Phase == vmnetd.Attached {
+			here = append(here, device{r.VM, r.Ifindex, r.Lower, r.MTU})
+		}
+	})
+	vms := map[string]bool{}
+	for _, d := range here {
+		dev, there := a.o.Links.ByIndex(d.index)
+		if lower, ok := a.o.Links.ByIndex(d.lower); ok && there && dev.MTU < min(d.mtu, lower.MTU) {
+			vms[d.vm] = true
+		}
+	}
+	return vms
 }
 
 // completed is an uplink with what the agent knows of it; one that could not be
@@ -259,19 +272,21 @@ func (a *Agent) uplinkChanged(was, now vmnetd.UplinkState) {
 // usurped says that an uplink was given the MAC of a guest on it: the kernel
 // takes that silently, and the guest's frames then end at the host.
 func (a *Agent) usurped(u vmnetd.UplinkState) string {
-	for _, r := range a.store.of("") {
-		if r.Uplink == u.Name && r.MAC == u.MAC && !r.Mode.Info().Exclusive && !r.Mode.Info().SharesMAC {
-			return fmt.Sprintf("its MAC %s is that of %s: give it another one", u.MAC, r.FullName())
+	whose := ""
+	a.store.each(u.Name, func(r *record) {
+		if r.MAC == u.MAC && !r.Mode.Info().Exclusive && !r.Mode.Info().SharesMAC {
+			whose = r.FullName()
 		}
+	})
+	if whose == "" {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("its MAC %s is that of %s: give it another one", u.MAC, whose)
 }
 
 // lookAtGuests looks at what stands on an uplink.
 func (a *Agent) lookAtGuests(uplink string) {
-	for _, r := range a.store.of("") {
-		if r.Uplink == uplink {
-			a.lookAgain(r.VM)
-		}
+	for _, r := range a.store.on(uplink) {
+		a.lookAgain(r.VM)
 	}
 }

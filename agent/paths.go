@@ -118,8 +118,8 @@ func (a *Agent) lookAtPath(name string, index int, seen time.Time) {
 // addressesOn is what stands on an uplink and on the VLANs over it.
 func (a *Agent) addressesOn(name string) []announce.Address {
 	var list []announce.Address
-	for _, r := range a.store.of("") {
-		if r.Uplink == name && r.speaks() {
+	for _, r := range a.store.on(name) {
+		if r.speaks() {
 			list = append(list, r.address())
 		}
 	}
@@ -211,8 +211,8 @@ func (a *Agent) followLink(name string, carries bool) {
 }
 
 func (a *Agent) setLinks(name string, up bool) {
-	for _, r := range a.store.of("") {
-		if r.Uplink == name && r.Follow {
+	for _, r := range a.store.on(name) {
+		if r.Follow {
 			a.turns.do(r.VM, func(ctx context.Context) { a.setLink(ctx, r.key(), up) })
 		}
 	}
@@ -267,8 +267,8 @@ func (a *Agent) releaseVLAN(ctx context.Context, gone record) error {
 	}
 	a.vlans.Lock()
 	defer a.vlans.Unlock()
-	for _, r := range a.store.of("") {
-		if r.key() != gone.key() && r.Uplink == gone.Uplink && r.vlanDevice() == gone.VLAN {
+	for _, r := range a.store.on(gone.Uplink) {
+		if r.key() != gone.key() && r.vlanDevice() == gone.VLAN {
 			return nil
 		}
 	}

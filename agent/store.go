@@ -271,6 +271,20 @@ func (s *store) on(uplink string) []record {
 	return sorted(s.byPlace[uplink])
 }
 
+// each shows every record that stands on an uplink, "": every one there is, in no
+// order and without a copy; see must not call the store.
+func (s *store) each(uplink string, see func(r *record)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := s.byPlace[uplink]
+	if uplink == "" {
+		entries = s.records
+	}
+	for _, e := range entries {
+		see(&e.record)
+	}
+}
+
 // keys is the NICs of a VM that have a record, by name.
 func (s *store) keys(vm string) []key {
 	s.mu.Lock()
