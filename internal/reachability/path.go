@@ -45,11 +45,12 @@ func (r *Row) paths(t testkit.TB, ears map[*Node]*ear) []*path {
 }
 
 func (r *Row) withOutside(t testkit.TB, ears map[*Node]*ear, g *Node) []*path {
+	index := g.index(t)
 	all := append(both(g, r.Outside, outside4, outside6), groups(ears, g, r.Outside, broadcastOut, multicastOut)...)
 	return append(all, &path{
 		column: slaac, what: g.Name + " by an address of its own making with the outside",
 		try: func(stop <-chan struct{}) bool {
-			own, ok := g.autoconfigured(t, r.Prefix(), stop)
+			own, ok := g.autoconfigured(index, r.Prefix(), stop)
 			return ok && g.echo(own, r.Outside.IP6, stop) && r.Outside.echo(netip.Addr{}, own, stop)
 		},
 	})
