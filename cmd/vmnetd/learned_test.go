@@ -172,24 +172,33 @@ func TestVMGuestsOfOneMACAreToldApartByTheirClientIdentifiers(t *testing.T) {
 	reach(t, "vm1", one.Netns, peerAddress, second.String())
 	reach(t, "vm2", two.Netns, peerAddress, first.String())
 	reach(t, "the outside", h.net.Peer, first.String(), second.String())
+}
 
-	// Without, a server takes them for one, and offers both the same.
-	three, four := h.guest("vm3", "lan", false), h.guest("vm4", "lan", false)
-	third := three.StartDHCP(t, "").Lease(t)
-	h.learns("vm3", third)
-	client = four.StartDHCP(t, "")
-	h.told("address-refused", "vm4", "wants "+third.String(), "it is vm3/net0's", "share the MAC", "client identifier")
-	h.becomes("vm4", "has a problem", func(a vmnetd.Attachment) bool {
+func TestVMAGuestWithoutAClientIdentifierIsOfferedWhatAnotherHasAndItIsExplained(t *testing.T) {
+	h := ipvtapsThatLearn(t)
+	h.serveDHCP()
+	one, two := h.guest("vm1", "lan", false), h.guest("vm2", "lan", false)
+	has := one.StartDHCP(t, "")
+	ip := has.Lease(t)
+	h.learns("vm1", ip)
+	wants := two.StartDHCP(t, "")
+	h.told("address-refused", "vm2", "wants "+ip.String(), "it is vm1/net0's", "share the MAC", "client identifier")
+	h.becomes("vm2", "has a problem", func(a vmnetd.Attachment) bool {
 		return len(a.Learned) == 0 && strings.Contains(a.Problem, "client identifier")
 	})
-	reach(t, "the outside", h.net.Peer, third.String())
-	reach(t, "vm3", three.Netns, peerAddress)
-	client.Vanish()
-	fourth := four.StartDHCP(t, "01aabbccddee04").Lease(t)
-	h.becomes("vm4", "has no problem", func(a vmnetd.Attachment) bool {
-		return slices.Contains(a.Learned, fourth.String()) && a.Problem == ""
-	})
-	reach(t, "the outside", h.net.Peer, third.String(), fourth.String())
+	reach(t, "the outside", h.net.Peer, ip.String())
+	reach(t, "vm1", one.Netns, peerAddress)
+
+	has.Release() // a lease without an identifier is that of everybody with the MAC
+	wants.Vanish()
+	h.forgets("vm1", ip)
+	first, second := one.StartDHCP(t, "01aabbccddee01").Lease(t), two.StartDHCP(t, "01aabbccddee02").Lease(t)
+	for vm, ip := range map[string]netip.Addr{"vm1": first, "vm2": second} {
+		h.becomes(vm, "has no problem", func(a vmnetd.Attachment) bool {
+			return slices.Contains(a.Learned, ip.String()) && a.Problem == ""
+		})
+	}
+	reach(t, "the outside", h.net.Peer, first.String(), second.String())
 }
 
 func TestAFloodOfClaimsHarmsNobodyOnMacvtap(t *testing.T)  { macvtapsThatLearn(t).flood() }
