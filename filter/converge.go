@@ -10,6 +10,7 @@ import (
 
 // want is what the kernel is to have for one device.
 type want struct {
+	table  table
 	ifname string
 	hook   uint32
 	rules  []newRule // none: no chain, no sets
@@ -84,11 +85,35 @@ func expression(e expr.Any) []byte {
 // converge makes the kernel have what is wanted, in one transaction; it sends
 // nothing when it has.
 func (s *session) converge(w want) error {
-	there, err := s.read(w.ifname)
+	list, err := s.steps(w, s.read)
 	if err != nil {
 		return err
 	}
-	return s.commit(changes(w, there))
+	return s.commit(append(list, s.tables.emptied()...))
+}
+
+// steps are what makes what is wanted of what is read, in the device's own table
+// and in others that have something of it.
+func (s *session) steps(w want, read func(table, string) (state, error)) ([]netlink.Message, error) {
+	strays := s.tables.strays(w.ifname)
+	w.table = s.tables.home(w.ifname)
+	if len(w.rules) > 0 {
+		w.table = s.tables.settle(w.ifname)
+	} else {
+		s.tables.leave(w.ifname)
+	}
+	there, err := read(w.table, w.ifname)
+	if err != nil {
+		return nil, err
+	}
+	list := changes(w, there)
+	for _, t := range strays {
+		if there, err = read(t, w.ifname); err != nil {
+			return nil, err
+		}
+		list = append(list, changes(want{table: t, ifname: w.ifname}, there)...)
+	}
+	return list, nil
 }
 
 // isFor says whether it is the chain that is wanted, but for its rules.
@@ -103,7 +128,7 @@ func (c chain) isFor(w want) bool {
 func changes(w want, there state) []netlink.Message {
 	var list []netlink.Message
 	if there.chain.there && !there.chain.isFor(w) {
-		list = append(list, dropChain(w.ifname))
+		list = append(list, dropChain(w.table, w.ifname))
 		there.chain, there.rules = chain{}, nil
 	}
 	if len(w.rules) > 0 {
@@ -115,15 +140,15 @@ func changes(w want, there state) []netlink.Message {
 func makeAll(w want, there state) []netlink.Message {
 	var list []netlink.Message
 	if !there.chain.there {
-		list = append(list, newTable())
+		list = append(list, newTable(w.table))
 	}
 	for i, l := range w.sets {
 		has, known := there.sets[l.set]
 		if !known {
-			list = append(list, newSet(l, i+1))
+			list = append(list, newSet(w.table, l, i+1))
 		}
-		list = append(list, changeElements(unix.NFT_MSG_DELSETELEM, l.set, has.without(l.elements()))...)
-		list = append(list, changeElements(unix.NFT_MSG_NEWSETELEM, l.set, l.elements().without(has))...)
+		list = append(list, changeElements(unix.NFT_MSG_DELSETELEM, w.table, l.set, has.without(l.elements()))...)
+		list = append(list, changeElements(unix.NFT_MSG_NEWSETELEM, w.table, l.set, l.elements().without(has))...)
 	}
 	if !there.chain.there {
 		list = append(list, newChain(w))
@@ -137,7 +162,7 @@ func dropSets(w want, there state) []netlink.Message {
 	var list []netlink.Message
 	for name := range there.sets {
 		if !used[name] {
-			list = append(list, dropSet(name))
+			list = append(list, dropSet(w.table, name))
 		}
 	}
 	return list
@@ -152,14 +177,14 @@ func changeRules(w want, there []oldRule) []netlink.Message {
 	var list []netlink.Message
 	for _, r := range there {
 		if !kept.old[r.handle] {
-			list = append(list, dropRule(w.ifname, r.handle))
+			list = append(list, dropRule(w, r.handle))
 		}
 	}
 	nth := map[string]int{}
 	for i, r := range w.rules {
 		slot := slotOf(r.name, nth)
 		if kept.at[i] == 0 {
-			list = append(list, addRule(w.ifname, r, counted[slot], kept.after(i)))
+			list = append(list, addRule(w, r, counted[slot], kept.after(i)))
 		}
 	}
 	return list

@@ -26,7 +26,7 @@ const noDevice = "/"
 func (h *Host) checkHook(ctx context.Context) vmnetd.Check {
 	const name = "nft netdev egress"
 	err := h.nft.run(ctx, func(s *session) error {
-		return s.rehearse([]netlink.Message{newTable(), newChain(want{ifname: noDevice, hook: *hooks[Egress]})})
+		return s.rehearse([]netlink.Message{newTable(0), newChain(want{ifname: noDevice, hook: *hooks[Egress]})})
 	})
 	switch {
 	case err == nil, errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT):

@@ -68,8 +68,8 @@ func (e elements) without(others elements) elements {
 	return left
 }
 
-func (s *session) elements(set string) (elements, error) {
-	msgs, err := s.ask(message(unix.NFT_MSG_GETSETELEM, netlink.Dump, text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, set)))
+func (s *session) elements(t table, set string) (elements, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETSETELEM, netlink.Dump, text(unix.NFTA_SET_ELEM_LIST_TABLE, t.String()), text(unix.NFTA_SET_ELEM_LIST_SET, set)))
 	if err != nil {
 		return nil, err
 	}
@@ -160,22 +160,22 @@ func (e elements) bounds() []bound {
 	return list
 }
 
-func newSet(l list, id int) netlink.Message {
+func newSet(t table, l list, id int) netlink.Message {
 	var flags uint32
 	if l.interval() {
 		flags = unix.NFT_SET_INTERVAL
 	}
 	return message(unix.NFT_MSG_NEWSET, netlink.Create,
-		text(unix.NFTA_SET_TABLE, Table), text(unix.NFTA_SET_NAME, l.set), number(unix.NFTA_SET_FLAGS, flags),
+		text(unix.NFTA_SET_TABLE, t.String()), text(unix.NFTA_SET_NAME, l.set), number(unix.NFTA_SET_FLAGS, flags),
 		number(unix.NFTA_SET_KEY_TYPE, l.key.GetNFTMagic()), number(unix.NFTA_SET_KEY_LEN, l.key.Bytes), number(unix.NFTA_SET_ID, uint32(id)))
 }
 
-func dropSet(name string) netlink.Message {
-	return message(unix.NFT_MSG_DELSET, 0, text(unix.NFTA_SET_TABLE, Table), text(unix.NFTA_SET_NAME, name))
+func dropSet(t table, name string) netlink.Message {
+	return message(unix.NFT_MSG_DELSET, 0, text(unix.NFTA_SET_TABLE, t.String()), text(unix.NFTA_SET_NAME, name))
 }
 
 // changeElements adds or deletes elements; nothing when there are none.
-func changeElements(kind int, set string, e elements) []netlink.Message {
+func changeElements(kind int, t table, set string, e elements) []netlink.Message {
 	if len(e) == 0 {
 		return nil
 	}
@@ -188,5 +188,5 @@ func changeElements(kind int, set string, e elements) []netlink.Message {
 		attrs = append(attrs, nest(unix.NFTA_LIST_ELEM, append(flags, nest(unix.NFTA_SET_ELEM_KEY, raw(unix.NFTA_DATA_VALUE, []byte(k.key))))...))
 	}
 	return []netlink.Message{message(kind, netlink.Create,
-		text(unix.NFTA_SET_ELEM_LIST_TABLE, Table), text(unix.NFTA_SET_ELEM_LIST_SET, set), nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, attrs...))}
+		text(unix.NFTA_SET_ELEM_LIST_TABLE, t.String()), text(unix.NFTA_SET_ELEM_LIST_SET, set), nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, attrs...))}
 }

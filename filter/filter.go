@@ -10,7 +10,8 @@ import (
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
-// Table is the name of our table of the netdev family.
+// Table is the name of our table of the netdev family. Further ones, when it is
+// full, are named Table-1 and so on.
 const Table = "vmnetd"
 
 // Hooks of the netdev family (uapi/linux/netfilter.h).
@@ -82,8 +83,8 @@ func (h *Host) Holds(ctx context.Context, spec Spec) (bool, error) {
 	}
 	holds := false
 	err = h.nft.run(ctx, func(s *session) error {
-		there, err := s.read(spec.Ifname)
-		holds = err == nil && there.is(wanted(spec))
+		var err error
+		holds, err = s.holds(spec, s.read)
 		return err
 	})
 	if err != nil || !holds {
@@ -115,8 +116,11 @@ func (h *Host) Filtered(ctx context.Context) ([]string, error) {
 func (h *Host) Counters(ctx context.Context, ifname string) ([]vmnetd.Counter, error) {
 	var rules []oldRule
 	err := h.nft.run(ctx, func(s *session) error {
+		if !s.tables.known(ifname) {
+			return nil
+		}
 		var err error
-		rules, err = s.rules(ifname)
+		rules, err = s.rules(s.tables.home(ifname), ifname)
 		return err
 	})
 	if err == nil && len(rules) == 0 || errors.Is(err, unix.ENOENT) {

@@ -28,7 +28,15 @@ func (h *Host) SetAll(ctx context.Context, specs []Spec) error {
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(there, atOnce) {
+	var sorted []Spec
+	err = h.nft.run(ctx, func(s *session) error {
+		sorted = s.tables.byTable(there)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(sorted, atOnce) {
 		if h.nft.run(ctx, func(s *session) error { return s.convergeAll(some) }) == nil {
 			continue
 		}
@@ -124,27 +132,41 @@ func absent(specs, there []Spec) []Spec {
 
 // convergeAll is converge for many devices, in one transaction.
 func (s *session) convergeAll(specs []Spec) error {
-	states, err := s.readMany(specs)
+	read, err := s.reader(len(specs))
 	if err != nil {
 		return err
 	}
 	var list []netlink.Message
 	for _, spec := range specs {
-		list = append(list, changes(wanted(spec), states[spec.Ifname])...)
+		some, err := s.steps(wanted(spec), read)
+		if err != nil {
+			return err
+		}
+		list = append(list, some...)
 	}
-	return s.commit(list)
+	return s.commit(append(list, s.tables.emptied()...))
 }
 
 // holding says of each device whether it has its filter.
 func (s *session) holding(specs []Spec) ([]bool, error) {
-	states, err := s.readMany(specs)
+	read, err := s.reader(len(specs))
 	if err != nil {
 		return nil, err
 	}
 	holding := make([]bool, len(specs))
 	for i, spec := range specs {
-		st := states[spec.Ifname]
-		holding[i] = st.chain.there == spec.Filtered() && st.is(wanted(spec))
+		if holding[i], err = s.holds(spec, read); err != nil {
+			return nil, err
+		}
 	}
 	return holding, nil
+}
+
+// holds says whether a device has its filter, and that in one table.
+func (s *session) holds(spec Spec, read func(table, string) (state, error)) (bool, error) {
+	there, err := read(s.tables.home(spec.Ifname), spec.Ifname)
+	if err != nil || there.chain.there != spec.Filtered() || len(s.tables.strays(spec.Ifname)) > 0 {
+		return false, err
+	}
+	return there.is(wanted(spec)), nil
 }

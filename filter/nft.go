@@ -24,6 +24,7 @@ type nft struct {
 	conn   *rtnl.Conn
 	opened func(port uint32) // told of each socket before it is used
 	turn   chan struct{}     // whoever has put into it has the socket
+	tables *tables
 
 	mu     sync.Mutex
 	sock   *netlink.Conn // nil: to be opened
@@ -33,11 +34,12 @@ type nft struct {
 
 // session is the socket while somebody has it.
 type session struct {
-	sock *netlink.Conn
+	sock   *netlink.Conn
+	tables *tables
 }
 
 func openNFT(conn *rtnl.Conn) (*nft, error) {
-	n := &nft{conn: conn, turn: make(chan struct{}, 1), ours: map[uint32]bool{}, opened: func(uint32) {}}
+	n := &nft{conn: conn, turn: make(chan struct{}, 1), tables: newTables(), ours: map[uint32]bool{}, opened: func(uint32) {}}
 	if _, err := n.open(); err != nil {
 		return nil, err
 	}
@@ -154,15 +156,26 @@ func (n *nft) attempt(f func(*session) error) error {
 			return err
 		}
 		_ = sock.SetReadDeadline(time.Now().Add(deadline))
-		err = f(&session{sock: sock})
+		err = (&session{sock: sock, tables: n.tables}).do(f)
 		if err == nil {
 			return nil
 		}
+		n.tables.stale.Store(true)
 		n.dropSocket()
 		if try == tries || !changedMeanwhile(err) {
 			return err
 		}
 	}
+}
+
+// do calls f when it is known which device is in which table.
+func (s *session) do(f func(*session) error) error {
+	if s.tables.stale.Swap(false) {
+		if _, err := s.listed(); err != nil {
+			return err
+		}
+	}
+	return f(s)
 }
 
 // changedMeanwhile says that what was read was true no longer when it was to be

@@ -41,23 +41,27 @@ func (st state) is(w want) bool { return st.chain.isFor(w) && len(changes(w, st)
 
 // read is what the kernel has for a device, asked for by names: the table is
 // never listed.
-func (s *session) read(ifname string) (state, error) {
-	var st state
-	var err error
-	if st.chain, err = s.chain(ifname); err != nil {
-		return state{}, err
+func (s *session) read(t table, ifname string) (state, error) {
+	st, err := s.outline(t, ifname)
+	if err == nil && st.chain.there {
+		st.rules, err = s.rules(t, ifname)
 	}
-	if st.chain.there {
-		if st.rules, err = s.rules(ifname); err != nil {
-			return state{}, err
-		}
-	}
-	st.sets, err = s.sets(ifname)
 	return st, err
 }
 
-func (s *session) chain(name string) (chain, error) {
-	msgs, err := s.ask(message(unix.NFT_MSG_GETCHAIN, 0, text(unix.NFTA_CHAIN_TABLE, Table), text(unix.NFTA_CHAIN_NAME, name)))
+// outline is read without the rules.
+func (s *session) outline(t table, ifname string) (state, error) {
+	var st state
+	var err error
+	if st.chain, err = s.chain(t, ifname); err != nil {
+		return state{}, err
+	}
+	st.sets, err = s.sets(t, ifname)
+	return st, err
+}
+
+func (s *session) chain(t table, name string) (chain, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETCHAIN, 0, text(unix.NFTA_CHAIN_TABLE, t.String()), text(unix.NFTA_CHAIN_NAME, name)))
 	if errors.Is(err, unix.ENOENT) {
 		return chain{}, nil
 	}
@@ -93,8 +97,8 @@ func (c *chain) decodeHook(b []byte) error {
 	})
 }
 
-func (s *session) rules(chain string) ([]oldRule, error) {
-	msgs, err := s.ask(message(unix.NFT_MSG_GETRULE, netlink.Dump, text(unix.NFTA_RULE_TABLE, Table), text(unix.NFTA_RULE_CHAIN, chain)))
+func (s *session) rules(t table, chain string) ([]oldRule, error) {
+	msgs, err := s.ask(message(unix.NFT_MSG_GETRULE, netlink.Dump, text(unix.NFTA_RULE_TABLE, t.String()), text(unix.NFTA_RULE_CHAIN, chain)))
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +155,10 @@ func (r *oldRule) decodeExpression(ad *netlink.AttributeDecoder) error {
 }
 
 // sets are the sets of a device that are there.
-func (s *session) sets(ifname string) (map[string]elements, error) {
+func (s *session) sets(t table, ifname string) (map[string]elements, error) {
 	sets := map[string]elements{}
 	for _, end := range setNames {
-		e, err := s.elements(ifname + end)
+		e, err := s.elements(t, ifname+end)
 		switch {
 		case errors.Is(err, unix.ENOENT):
 		case err != nil:
@@ -166,45 +170,19 @@ func (s *session) sets(ifname string) (map[string]elements, error) {
 	return sets, nil
 }
 
-// devices are the devices that a chain or a set of ours is named after.
-func (s *session) devices() ([]string, error) {
-	var names []string
-	seen := map[string]bool{}
-	for _, list := range []struct {
-		kind     int
-		nameAttr uint16
-	}{{unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME}, {unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME}} {
-		msgs, err := s.ask(message(list.kind, netlink.Dump, text(1, Table)))
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, err
-		}
-		for _, m := range msgs {
-			name, _, _ := strings.Cut(nameIn(m, list.nameAttr), "/")
-			if name != "" && !seen[name] {
-				seen[name] = true
-				names = append(names, name)
-			}
-		}
-	}
-	return names, nil
-}
-
-// nameIn is the name of a chain or set of our table, "" for those of others: a
-// dump of chains is of all tables (nf_tables_dump_chains).
-func nameIn(m netlink.Message, nameAttr uint16) string {
-	var table, name string
+// nameIn is the place of a chain or set; false for those of others' tables.
+func nameIn(m netlink.Message, nameAttr uint16) (place, bool) {
+	var inside, name string
 	err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
 		case 1: // NFTA_CHAIN_TABLE, NFTA_SET_TABLE
-			table = ad.String()
+			inside = ad.String()
 		case nameAttr:
 			name = ad.String()
 		}
 	})
-	if err != nil || table != Table || m.Data[0] != unix.NFPROTO_NETDEV {
-		return ""
-	}
-	return name
+	t, ours := tableNamed(inside)
+	return place{t, name}, err == nil && ours && m.Data[0] == unix.NFPROTO_NETDEV
 }
 
 func decode(b []byte, each func(*netlink.AttributeDecoder)) error {

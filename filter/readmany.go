@@ -1,7 +1,9 @@
 package filter
 
 import (
-	"errors"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -11,69 +13,91 @@ import (
 // what is there is listed before.
 const fewDevices = 8
 
-// readMany is what the kernel has for devices, by name. Rules are asked for chain
+// reader reads what the kernel has for so many devices. Rules are asked for chain
 // by chain: a dump of a table's walks past those told already each time it goes on
 // (net/netfilter/nf_tables_api.c, __nf_tables_dump_rules).
-func (s *session) readMany(specs []Spec) (map[string]state, error) {
-	read := s.read
-	if len(specs) > fewDevices {
-		chains, sets, err := s.listed()
-		if err != nil {
-			return nil, err
-		}
-		read = func(ifname string) (state, error) { return s.readListed(chains[ifname], sets, ifname) }
+func (s *session) reader(n int) (func(table, string) (state, error), error) {
+	if n <= fewDevices {
+		return s.read, nil
 	}
-	states := make(map[string]state, len(specs))
-	for _, spec := range specs {
-		st, err := read(spec.Ifname)
-		if err != nil {
-			return nil, err
-		}
-		states[spec.Ifname] = st
+	l, err := s.listed()
+	if err != nil {
+		return nil, err
 	}
-	return states, nil
+	return func(t table, ifname string) (state, error) { return s.readListed(l, t, ifname) }, nil
+}
+
+// listing is our chains and sets.
+type listing struct {
+	chains map[place]chain
+	sets   map[place]bool
 }
 
 // readListed is read of a device whose chain and sets are known from a list.
-func (s *session) readListed(c chain, sets map[string]bool, ifname string) (state, error) {
-	st := state{chain: c, sets: map[string]elements{}}
+func (s *session) readListed(l listing, t table, ifname string) (state, error) {
+	st := state{chain: l.chains[place{t, ifname}], sets: map[string]elements{}}
 	var err error
-	if c.there {
-		if st.rules, err = s.rules(ifname); err != nil {
+	if st.chain.there {
+		if st.rules, err = s.rules(t, ifname); err != nil {
 			return state{}, err
 		}
 	}
 	for _, end := range setNames {
-		if !sets[ifname+end] {
+		if !l.sets[place{t, ifname + end}] {
 			continue
 		}
-		if st.sets[ifname+end], err = s.elements(ifname + end); err != nil {
+		if st.sets[ifname+end], err = s.elements(t, ifname+end); err != nil {
 			return state{}, err
 		}
 	}
 	return st, nil
 }
 
-// listed is our chains and the names of our sets.
-func (s *session) listed() (map[string]chain, map[string]bool, error) {
-	chains, sets := map[string]chain{}, map[string]bool{}
+// listed lists our chains and sets, and with them which device is in which table.
+// Both dumps are of all tables of the family (nf_tables_dump_chains,
+// nf_tables_dump_sets).
+func (s *session) listed() (listing, error) {
+	l := listing{map[place]chain{}, map[place]bool{}}
 	msgs, err := s.ask(message(unix.NFT_MSG_GETCHAIN, netlink.Dump))
 	if err != nil {
-		return nil, nil, err
+		return listing{}, err
 	}
 	for _, m := range msgs {
-		if name := nameIn(m, unix.NFTA_CHAIN_NAME); name != "" {
-			if chains[name], err = chainIn(m); err != nil {
-				return nil, nil, err
+		if p, ours := nameIn(m, unix.NFTA_CHAIN_NAME); ours {
+			if l.chains[p], err = chainIn(m); err != nil {
+				return listing{}, err
 			}
 		}
 	}
-	msgs, err = s.ask(message(unix.NFT_MSG_GETSET, netlink.Dump, text(unix.NFTA_SET_TABLE, Table)))
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, nil, err
+	if msgs, err = s.ask(message(unix.NFT_MSG_GETSET, netlink.Dump)); err != nil {
+		return listing{}, err
 	}
 	for _, m := range msgs {
-		sets[nameIn(m, unix.NFTA_SET_NAME)] = true
+		if p, ours := nameIn(m, unix.NFTA_SET_NAME); ours {
+			l.sets[p] = true
+		}
 	}
-	return chains, sets, nil
+	s.tables.learn(l.devices())
+	return l, nil
+}
+
+// devices are the devices that a chain or a set is named after.
+func (l listing) devices() map[place]bool {
+	list := map[place]bool{}
+	for p := range l.chains {
+		list[p] = true
+	}
+	for p := range l.sets {
+		name, _, _ := strings.Cut(p.name, "/")
+		list[place{p.table, name}] = true
+	}
+	return list
+}
+
+// devices are those of all our tables.
+func (s *session) devices() ([]string, error) {
+	if _, err := s.listed(); err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(s.tables.of)), nil
 }

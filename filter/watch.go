@@ -38,7 +38,7 @@ func (n *news) close() error {
 	return err
 }
 
-// Watch calls lost when somebody else removed or changed anything of our table
+// Watch calls lost when somebody else removed or changed anything of our tables
 // since Open, until ctx ends or the Host is closed; lost must not block. It is
 // called once for what comes at once, and when there was more than the socket
 // holds.
@@ -46,23 +46,27 @@ func (h *Host) Watch(ctx context.Context, lost func()) error {
 	_ = h.news.sock.SetReadDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { _ = h.news.sock.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	tell := func() {
+		h.nft.tables.stale.Store(true)
+		lost()
+	}
 	for {
 		msgs, err := h.news.sock.Receive()
 		switch {
 		case ctx.Err() != nil, errors.Is(err, os.ErrClosed):
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			lost()
+			tell()
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		case err != nil:
 			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot hear of changes of nf_tables: %w", err)
 		case h.foreign(msgs):
-			lost()
+			tell()
 		}
 	}
 }
 
-// foreign says whether any of the messages is of a change of our table that we
+// foreign says whether any of the messages is of a change of our tables that we
 // did not make. A chain that goes with its device is nobody's doing and has no
 // message.
 func (h *Host) foreign(msgs []netlink.Message) bool {
@@ -80,11 +84,12 @@ func ofOurTable(m netlink.Message) bool {
 	if m.Header.Type&0xff == unix.NFT_MSG_NEWGEN || len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_NETDEV {
 		return false
 	}
-	table := ""
+	name := ""
 	err := decode(m.Data[4:], func(ad *netlink.AttributeDecoder) {
 		if ad.Type() == 1 {
-			table = ad.String()
+			name = ad.String()
 		}
 	})
-	return err == nil && table == Table
+	_, ours := tableNamed(name)
+	return err == nil && ours
 }

@@ -95,7 +95,7 @@ func (l *lab) handleOf(t *testing.T, rule string) string {
 	t.Helper()
 	handle := ""
 	err := l.nft.run(ctx(), func(s *session) error {
-		rules, err := s.rules("mv0")
+		rules, err := s.rules(0, "mv0")
 		for _, r := range rules {
 			if r.name == rule {
 				handle = strconv.FormatUint(r.handle, 10)
