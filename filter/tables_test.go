@@ -238,3 +238,14 @@ func TestATableWithSomethingInItIsNotDeleted(t *testing.T) {
 		t.Errorf("it said %v", err)
 	}
 }
+
+func TestAFurtherTableGoesWithWhatIsLeftOfADeviceThatHasGone(t *testing.T) {
+	l := newLab(t).small(1)
+	specs := crowdSpecs(t, l, 2)
+	l.set(t, specs[0])
+	l.set(t, specs[1])
+	l.ns.Delete(t, "mv1")
+	l.Host = openHost(t, l.ns) // on Linux 6.1 only the sets are left to know it by
+	l.remove(t, "mv1")
+	l.expectPlaced(t, map[string][]string{"vmnetd": {"mv0"}})
+}

@@ -30,6 +30,9 @@ func TestVMTheFilterKeepsItsPromisesOnLinux61(t *testing.T) {
 		"ours":    TestOurOwnChangesAndThoseOfOtherTablesAreNoLoss,
 		"doctor":  TestTheDoctorRehearsesTheHookAndLeavesNothing,
 		"shaper":  TestWhatTheNetdevSendsIsShapedLive,
+		"spread":  TestDevicesSpreadOverTablesThatComeAndGo,
+		"kept":    TestATableWithSomethingInItIsNotDeleted,
+		"left":    TestAFurtherTableGoesWithWhatIsLeftOfADeviceThatHasGone,
 		"hook":    TestAHookThatTheKernelDoesNotHaveIsSaidSo,
 	} {
 		t.Run(name, promise)
