@@ -42,7 +42,7 @@ test: setup-test build lint deb
 	VMNETD_REQUIRE=netns,libvirt $(GO) test -race -count=1 -timeout 20m ./...
 	@$(MAKE) --no-print-directory test-vm
 
-## test-vm: the tests that need bond, team, vlan and bridge, in a VM (6 min)
+## test-vm: the tests that need bond, team, vlan and bridge, in a VM (20 min)
 .PHONY: test-vm
 test-vm: setup-test $(vmtier)
 	$(vmtier) test

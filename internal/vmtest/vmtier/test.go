@@ -30,7 +30,7 @@ func test(ctx context.Context, args []string, to stdio) (int, error) {
 	flags.StringVar(&o.run, "run", "", "only tests whose names match `RE`")
 	flags.BoolVar(&o.verbose, "v", false, "show all output while it comes")
 	flags.StringVar(&o.cover, "cover", "", "write coverage data to `DIR`, for go tool covdata")
-	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one package may take")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long one package may take")
 	if err := parse(flags, args, to); err != nil {
 		return 0, err
 	}
