@@ -76,21 +76,21 @@ func lvAsk(lv *libvirt.Libvirt, uuid lvUUID) (lvDomain, error) {
 
 // Find looks a running VM up in the mirror; libvirtd is not asked.
 // vmnetd.ErrNotFound: libvirt does not know it, or it is shut off.
-// vmnetd.ErrFailed: libvirtd has not answered since we began, so nothing is known.
+// vmnetd.ErrFailed: libvirtd has not told of its VMs since we began, so nothing is
+// known.
 func (l *Libvirt) Find(_ context.Context, name, via string) (VM, error) {
 	if err := checkViaLibvirt(name, via); err != nil {
 		return VM{}, err
 	}
+	untold := l.untold() // before the mirror: it may become full in between
 	d, ok := l.byName(name)
 	switch {
 	case ok && d.active():
 		return d.vm(), nil
 	case ok:
 		return VM{}, shutOff(name)
-	case !l.everListed():
-		if _, err := l.session(); err != nil {
-			return VM{}, err
-		}
+	case untold != nil:
+		return VM{}, untold
 	}
 	return VM{}, unknownToLibvirt(name)
 }
@@ -132,6 +132,18 @@ func checkViaLibvirt(name, via string) error {
 
 func unknownToLibvirt(name string) error {
 	return vmnetd.Errorf(vmnetd.ErrNotFound, "libvirt does not know VM %s", vmnetd.Printable(name)).WithNext("virsh list --all")
+}
+
+// untold is why it is not known which VMs there are; nil when that was told once.
+func (l *Libvirt) untold() error {
+	if l.everListed() {
+		return nil
+	}
+	s, err := l.session()
+	if err == nil {
+		err = lvNoAnswer(s.path, errLvNotListed)
+	}
+	return err
 }
 
 func (l *Libvirt) everListed() bool {

@@ -27,7 +27,10 @@ func (l *Libvirt) session() (*lvSession, error) {
 	return nil, lvNoAnswer(l.sockets[0], errLvNotYet)
 }
 
-var errLvNotYet = errors.New("vmnetd is not connected yet")
+var (
+	errLvNotYet    = errors.New("vmnetd is not connected yet")
+	errLvNotListed = errors.New("it has not told which VMs it has yet")
+)
 
 // call is the only way to ask libvirtd: within limit, and no longer than ctx.
 // going is closed at the end of a call that goes on without us.

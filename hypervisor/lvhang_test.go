@@ -125,6 +125,21 @@ func TestALibvirtdThatNeverAnswersHoldsUpNobody(t *testing.T) {
 	left()
 }
 
+// TestWhatLibvirtdHasNotToldYetIsNotDenied: between its first answer and its list a
+// VM that is not known may well run, and its NICs are not to be removed.
+func TestWhatLibvirtdHasNotToldYetIsNotDenied(t *testing.T) {
+	path := filepath.Join(shortDir(t), "sock")
+	l := lvAt(t, path, Limits{})
+	l.setSession(&lvSession{path: path})
+	q, _ := newQMP(t, Limits{})
+	ways := Ways{QMP: q, Libvirt: l, Netns: NewNetns()}
+	for via, find := range map[string]func(context.Context, string, string) (VM, error){viaLibvirt: l.Find, "": ways.Find} {
+		if _, err := find(t.Context(), "vm1", via); !errors.Is(err, vmnetd.ErrFailed) || errors.Is(err, vmnetd.ErrNotFound) {
+			t.Errorf("%q: %v", via, err)
+		}
+	}
+}
+
 func TestWhatIsNoLibvirtdIsLeftAlone(t *testing.T) {
 	for name, body := range map[string]string{
 		"a web server":     "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",

@@ -115,10 +115,10 @@ func (w Ways) notFound(name string, byQMP error) error {
 		return shutOff(name)
 	}
 	by := "libvirt does not know it"
+	if err := w.Libvirt.untold(); err != nil && !absent(err) {
+		return err // it may well be there
+	}
 	if _, err := w.Libvirt.session(); err != nil {
-		if !absent(err) && !w.Libvirt.everListed() {
-			return err // it may well be there
-		}
 		by = err.Error()
 	}
 	why := strings.TrimPrefix(byQMP.Error(), "there is no VM "+vmnetd.Printable(name)+": ")

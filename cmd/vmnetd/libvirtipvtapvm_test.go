@@ -133,7 +133,11 @@ func (b *ipvtapRig) attached(what string) {
 	b.eventually(what+": it is attached", func() bool {
 		list := b.list()
 		return len(list) == 1 && list[0].Phase == vmnetd.Attached && list[0].Link == "up"
-	}, func() { b.t.Logf("%+v", b.list()) })
+	}, func() {
+		domains, err := b.TryVirsh("list", "--all")
+		xml, _ := b.TryVirsh("dumpxml", "saved")
+		b.t.Logf("%+v\n%s %v\n%s\n%s", b.list(), domains, err, xml, b.Log())
+	})
 }
 
 // savedAndRestored: the hook makes a fresh device before libvirtd opens it.
