@@ -87,7 +87,7 @@ func underSystemd(t *testing.T, deb, newer string) {
 	if err := exec.Command("nsenter", "--target="+s.unit("vmnetd.service", "MainPID"), "--mount", "test", "-w", "/run/teamd").Run(); err != nil {
 		t.Errorf("it could not remove what a killed teamd leaves: %v", err)
 	}
-	s.run("vmnetd", "uplink", "apply", "--no-confirm")
+	s.apply()
 	s.startGuests()
 	s.startNICs()
 	for _, part := range []struct {
@@ -114,6 +114,18 @@ func (s service) install(deb string) {
 	s.configure(serviceConfig)
 	_ = os.Remove("/usr/sbin/policy-rc.d") // where it says that nothing is to be started, a container's image is meant
 	s.maintain(deb, "postinst", "configure", "")
+}
+
+// apply makes the uplinks. teamd has 5 s to start, and a busy machine that emulates
+// another one does not always give it to it.
+func (s service) apply() {
+	s.t.Helper()
+	for range 4 {
+		if exec.Command("vmnetd", "uplink", "apply", "--no-confirm").Run() == nil {
+			return
+		}
+	}
+	s.run("vmnetd", "uplink", "apply", "--no-confirm")
 }
 
 func (s service) configure(text string) {
