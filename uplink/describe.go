@@ -126,8 +126,9 @@ func (m *Manager) describePorts(ctx context.Context, u *vmnetd.UplinkState, l rt
 	}
 }
 
+// portsOf is the ports of a device that no attachment made.
 func (m *Manager) portsOf(index int) []rtnl.Link {
-	return filter(m.o.Links.All(), func(l rtnl.Link) bool { return l.Master == index })
+	return filter(m.o.Links.All(), func(l rtnl.Link) bool { return l.Master == index && !guestPort(l) })
 }
 
 // asked is links as the kernel has them now: it tells nobody when the MII status

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/bonding"
@@ -37,14 +38,14 @@ func (k *kernel) lookAtLinks(ctx context.Context, names ...string) (World, error
 	}
 	w := World{}
 	for _, l := range links {
-		if !guestKinds[l.Kind] && l.Name != "lo" {
+		if !guestKinds[l.Kind] && !guestPort(l) && l.Name != "lo" {
 			w[l.Name] = v.device(l)
 		}
 	}
 	for _, l := range links {
-		if lower, ok := v.byIndex[l.Lower]; ok && guestKinds[l.Kind] && l.LowerHere {
-			w.set(lower.Name, func(d *Device) {
-				d.Users = append(d.Users, User{Name: l.Name, Kind: l.Kind, Alias: l.Alias})
+		if on, ok := v.usedBy(l); ok {
+			w.set(on.Name, func(d *Device) {
+				d.Users = append(d.Users, User{Name: l.Name, Kind: userKind(l), Alias: l.Alias})
 			})
 		}
 	}
@@ -52,6 +53,34 @@ func (k *kernel) lookAtLinks(ctx context.Context, names ...string) (World, error
 		w = w.around(names...)
 	}
 	return w, k.addresses(ctx, w)
+}
+
+// guestPort says that a link is an attachment's and a port of a bridge: whoever
+// declares the bridge's ports does not mean it.
+func guestPort(l rtnl.Link) bool {
+	return l.PortKind == kindBridge && strings.HasPrefix(l.Alias, guestMark)
+}
+
+// guestMark begins the alias of an attachment's device.
+const guestMark = "vmnetd:"
+
+// userKind is a link's kind as people call it.
+func userKind(l rtnl.Link) string {
+	if l.Kind == "tun" {
+		return "tap"
+	}
+	return l.Kind
+}
+
+// usedBy is the link that a guest's device stands on, or whose port it is.
+func (v view) usedBy(l rtnl.Link) (on rtnl.Link, ok bool) {
+	switch {
+	case guestPort(l):
+		on, ok = v.byIndex[l.Master]
+	case guestKinds[l.Kind] && l.LowerHere:
+		on, ok = v.byIndex[l.Lower]
+	}
+	return on, ok
 }
 
 // view is the links of one look.

@@ -104,7 +104,7 @@ func sendsNow(port rtnl.Link) bool {
 	case port.PortKind == kindBond:
 		return !bondBackup(port)
 	case port.PortKind == kindBridge:
-		return port.Kind != "tun" && !strings.HasPrefix(port.Alias, "vmnetd:")
+		return port.Kind != "tun" && !guestPort(port)
 	}
 	return true
 }

@@ -97,7 +97,7 @@ func (r *refuser) guests(d Device) {
 }
 
 func (r *refuser) letGo(u User) string {
-	if vm, ok := strings.CutPrefix(u.Alias, "vmnetd:"); ok {
+	if vm, ok := strings.CutPrefix(u.Alias, guestMark); ok {
 		vm, id, _ := strings.Cut(vm, "/")
 		return fmt.Sprintf("vmnetd detach %s --id %s", vmnetd.Printable(vm), vmnetd.Printable(id))
 	}
@@ -105,7 +105,7 @@ func (r *refuser) letGo(u User) string {
 }
 
 func (u User) text() string {
-	if nic, ok := strings.CutPrefix(u.Alias, "vmnetd:"); ok {
+	if nic, ok := strings.CutPrefix(u.Alias, guestMark); ok {
 		return fmt.Sprintf("%s of %s", u.Kind, vmnetd.Printable(nic))
 	}
 	return u.Kind + " " + u.Name

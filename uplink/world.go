@@ -155,7 +155,7 @@ func (w World) guests(name string) int {
 }
 
 // guest says that it is an attachment's device.
-func (u User) guest() bool { return strings.HasPrefix(u.Alias, "vmnetd:") }
+func (u User) guest() bool { return strings.HasPrefix(u.Alias, guestMark) }
 
 // around is the devices named and everything that is under or over them: what
 // steps on them can touch.
