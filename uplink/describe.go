@@ -29,13 +29,10 @@ type Described struct {
 // Describe is the uplinks as they are now, in that order, with ports, bond and
 // team, what was said of them by hand, and where they differ from what was applied.
 // One that is somebody else's is read the same way. The host's devices are listed
-// once for all; one whose controller does not answer holds up the answer by two
-// seconds at most.
+// once for all, where any of them can differ; one whose controller does not answer
+// holds up the answer by two seconds at most.
 func (m *Manager) Describe(ctx context.Context, specs []Spec) []Described {
-	is, err := m.kernel.lookAtLinks(ctx)
-	if err != nil {
-		is = nil // drift is not known then, all the rest is
-	}
+	is := m.listed(ctx, specs)
 	all := make([]Described, len(specs))
 	var looks sync.WaitGroup
 	for i, spec := range specs {
@@ -43,6 +40,21 @@ func (m *Manager) Describe(ctx context.Context, specs []Spec) []Described {
 	}
 	looks.Wait()
 	return all
+}
+
+// listed is the host's devices, which are a thousand on some hosts; nil where none
+// of the uplinks was applied, and where they cannot be listed: drift is not known
+// then, all the rest is.
+func (m *Manager) listed(ctx context.Context, specs []Spec) World {
+	applied, _, _ := m.Applied()
+	if !slices.ContainsFunc(specs, func(s Spec) bool { return s.Ours() && specNamed(applied, s.Name) }) {
+		return nil
+	}
+	is, err := m.kernel.lookAtLinks(ctx)
+	if err != nil {
+		return nil
+	}
+	return is
 }
 
 func (m *Manager) describe(ctx context.Context, spec Spec, is World) (vmnetd.UplinkState, error) {
