@@ -207,6 +207,7 @@ func (a *Agent) forgetEnded(ctx context.Context, vm string) {
 }
 
 func (a *Agent) ended(ctx context.Context, r record, why string) {
+	a.o.Log.Info("a NIC is not its VM's any more", "vm", r.VM, "id", r.ID, "why", why)
 	r.Phase, r.Problem = vmnetd.Detaching, why
 	a.store.note(r)
 	a.finishDetach(ctx, r)
