@@ -71,6 +71,7 @@ const why = `What an attach through the daemon does beyond the floor, the larges
 - it asks QEMU which devices there are and whether the port is free. QEMU takes in a command byte by byte, each by a turn of its main loop, so
   every question costs 0.2 to 0.5 ms. Name, uuid, vCPUs, the layout of the buses and what takes hotplug are asked once in a run of QEMU;
 - a D-Bus call, four hops through dbus-daemon;
+- the filter of what the guest may send, in one transaction of some thirty rules: 1.4 ms, a third of it the kernel's;
 - it looks each device up before, reads it back after, and checks that a queue is the device's own;
 - it writes the intent and the outcome down, and the events.
 
