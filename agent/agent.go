@@ -353,7 +353,7 @@ func (a *Agent) markStale(ctx context.Context, k key) {
 	r.Stale = ""
 	vm := hypervisor.VM{Name: r.VM, UUID: r.UUID, VCPUs: r.Queues}
 	if now, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via); err == nil {
-		vm.Labels = now.Labels
+		vm.Labels, vm.Netns, vm.Trusted = now.Labels, now.Netns, now.Trusted
 	} else if errors.Is(err, errOvertaken) {
 		return
 	}

@@ -404,6 +404,10 @@ func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
 	if again := attach(t, a, req); again.Changed {
 		t.Errorf("the same again: %+v", again)
 	}
+	a.markStale(t.Context(), key{"web1", "net0"})
+	if now := a.List("web1")[0]; now.Problem != "" {
+		t.Errorf("a reload finds something to wait for: %s", now.Problem)
+	}
 	h.halt()
 	a = h.start()
 	if err := h.livesIn(att.Ifname, "/run/netns/web1"); err != nil {
