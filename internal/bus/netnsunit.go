@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -39,24 +40,50 @@ func (s Systemd) StartInNetns(ctx context.Context, u NetnsUnit) error {
 		property("NotifyAccess", "main"),
 		property("TimeoutStartUSec", uint64(netnsUnitLimit.Microseconds())),
 		inside,
+		property("OOMScoreAdjust", int32(-900)), // guests' NICs end with it
+		property("LimitMEMLOCK", uint64(math.MaxUint64)),                  // programs for the kernel count, before Linux 5.11
+		property("ReadWritePaths", []string{u.Writable, "/proc/sys/net"}), // files there set IPv6 up
+	)
+	return s.start(ctx, u.Name, append(properties, netnsSandbox()...))
+}
+
+// netnsSandbox is what keeps a unit to its work. It may be there for months, and
+// then becomes the program of later versions: so it is no narrower than that.
+func netnsSandbox() []dbus.Property {
+	return []dbus.Property{
 		property("CapabilityBoundingSet", uint64(netnsCapabilities)),
 		property("NoNewPrivileges", true),
-		property("OOMScoreAdjust", int32(-900)), // guests' NICs end with it
 		property("PrivateMounts", true),
+		property("PrivateDevices", true),
 		property("ProtectSystem", "strict"),
-		property("ReadWritePaths", []string{u.Writable}),
-		property("ProtectHome", "yes"),
-		// Not ProtectKernelTunables=: IPv6 is set up by files of /proc/sys/net.
+		property("ProtectHome", "read-only"), // the program may be there
+		property("ProtectProc", "invisible"),
+		property("ProtectKernelTunables", true),
 		property("ProtectKernelModules", true),
 		property("ProtectKernelLogs", true),
 		property("ProtectControlGroups", true),
 		property("ProtectClock", true),
+		property("ProtectHostname", true),
+		property("RestrictAddressFamilies", only("AF_UNIX", "AF_NETLINK", "AF_PACKET")),
+		property("RestrictNamespaces", uint64(0)), // of all kinds none
 		property("RestrictRealtime", true),
 		property("LockPersonality", true),
 		property("MemoryDenyWriteExecute", true),
-	)
-	return s.start(ctx, u.Name, properties)
+		property("KeyringMode", "private"),
+		property("UMask", uint32(0o077)),
+		property("SystemCallArchitectures", []string{"native"}),
+		property("SystemCallFilter", only("@system-service", "bpf")),
+		property("SystemCallErrorNumber", int32(unix.EPERM)),
+	}
 }
+
+// list is one that allows what it names, or all but that (systemd's type (bas)).
+type list struct {
+	Allow bool
+	Names []string
+}
+
+func only(names ...string) list { return list{true, names} }
 
 func property(name string, value any) dbus.Property {
 	return dbus.Property{Name: name, Value: godbus.MakeVariant(value)}
