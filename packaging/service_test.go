@@ -20,7 +20,7 @@ import (
 	"github.com/vmnetd/vmnetd/internal/vmtest"
 )
 
-// debEnv names the package to the test, inside the VM.
+// debEnv names the package, and a newer one, to the test inside the VM.
 const debEnv = "VMNETD_TEST_DEB"
 
 // TestHostServiceUnderSystemd boots a host with systemd, puts the package on it
@@ -28,8 +28,9 @@ const debEnv = "VMNETD_TEST_DEB"
 // the services of its own that it has systemd run.
 func TestHostServiceUnderSystemdServesReloadsRestartsAndLeavesEverythingAlone(t *testing.T) {
 	testkit.Require(t, "netns")
-	if deb := os.Getenv(debEnv); deb != "" {
-		underSystemd(t, deb)
+	if debs := os.Getenv(debEnv); debs != "" {
+		deb, newer, _ := strings.Cut(debs, ":")
+		underSystemd(t, deb, newer)
 		return
 	}
 	_, deb := build(t)
@@ -40,8 +41,8 @@ func TestHostServiceUnderSystemdServesReloadsRestartsAndLeavesEverythingAlone(t 
 	var out testkit.Output
 	code, err := vmtest.Run(t.Context(), vmtest.Options{
 		Command: []string{program, "-test.run=^" + t.Name() + "$", "-test.v"},
-		Env:     []string{debEnv + "=" + deb},
-		Systemd: true, Stdout: &out, Stderr: &out, Limit: 5 * time.Minute,
+		Env:     []string{debEnv + "=" + deb + ":" + artifacts.packages[testVersion+"2"]},
+		Systemd: true, Stdout: &out, Stderr: &out, Limit: 8 * time.Minute,
 	})
 	t.Logf("the VM:\n%s", out.String())
 	if code != 0 || err != nil {
@@ -54,18 +55,28 @@ uplinks:
   - {name: b0, bond: {mode: active-backup, miimon: 50, ports: [pa, pb]}}
   - {name: team0, team: {runner: {name: activebackup}, link_watch: {name: ethtool}, ports: [pc, pd]}}
   - {name: wan, anchor: {over: [team0, b0]}}
+  - {name: br0, bridge: {ports: [pe]}}
+  - {name: edge, nic: {match: {name: pf}}, limits: {macs: 1}}
+  - {name: hop, nic: {match: {name: pg}}}
 networks:
   - {name: lan, uplinks: [wan], modes: [bridge]}
+  - {name: sw, uplinks: [br0], modes: [switched], bandwidth: {in: 1G, out: 1G}}
+  - {name: cloud, uplinks: [edge], modes: auto}
+  - {name: routed, uplinks: [hop], modes: [l3]}
 rules:
-  - {vm: "*", networks: [lan]}
+  - {vm: "*", networks: [lan, sw, cloud, routed]}
 hypervisors: {qmp: {sockets: ["/run/vmnetd/qmp/{vm}.sock"]}}
 `
 
 // service is the packaged service on a host that systemd runs.
-type service struct{ t *testing.T }
+type service struct {
+	t     *testing.T
+	newer string // a package
+	*nics
+}
 
-func underSystemd(t *testing.T, deb string) {
-	s := service{t}
+func underSystemd(t *testing.T, deb, newer string) {
+	s := service{t, newer, &nics{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(s.journal())
@@ -80,14 +91,16 @@ func underSystemd(t *testing.T, deb string) {
 	}
 	s.apply()
 	s.startGuests()
+	s.startNICs()
 	for _, part := range []struct {
 		name string
 		test func(service)
 	}{
 		{"reload", service.reloads}, {"teamd", service.teamdIsAService}, {"killed", service.isKilled}, {"restart", service.isRestarted},
-		{"bus", service.doesWithoutTheBus}, {"guard", service.guardOutlivesIt}, {"stop", service.isStopped}, {"sandbox", service.wasNeverDenied},
+		{"bus", service.doesWithoutTheBus}, {"guard", service.guardOutlivesIt}, {"stop", service.isStopped}, {"upgrade", service.isUpgraded}, {"remove", service.isRemoved},
+		{"room", service.roomIsSandboxed}, {"filter", service.filtersHold}, {"sandbox", service.wasNeverDenied},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.test(service{t}) })
+		t.Run(part.name, func(t *testing.T) { part.test(service{t, newer, s.nics}) })
 	}
 }
 
@@ -98,16 +111,11 @@ func (s service) install(deb string) {
 		s.run("ip", "link", "add", nic, "type", "veth", "peer", "name", nic+"-sw")
 		s.run("ip", "link", "set", nic+"-sw", "up")
 	}
-	control := s.t.TempDir()
+	s.outside()
 	s.run("dpkg-deb", "--extract", deb, "/")
-	s.run("dpkg-deb", "--control", deb, control)
 	s.configure(serviceConfig)
 	_ = os.Remove("/usr/sbin/policy-rc.d") // where it says that nothing is to be started, a container's image is meant
-	postinst := exec.Command("sh", filepath.Join(control, "postinst"), "configure", "")
-	postinst.Env = append(os.Environ(), "DPKG_MAINTSCRIPT_PACKAGE=vmnetd", "DPKG_MAINTSCRIPT_NAME=postinst")
-	if out, err := postinst.CombinedOutput(); err != nil {
-		s.t.Fatalf("postinst: %v\n%s", err, out)
-	}
+	s.maintain(deb, "postinst", "configure", "")
 }
 
 // apply makes the uplinks. teamd has 5 s to start, and a busy machine that emulates
@@ -171,32 +179,40 @@ func (s service) teamd() string {
 // teamd as they are, and that the daemon then knows the way that frames go.
 func (s service) unchanged(do func()) {
 	s.t.Helper()
-	macvtaps, teamd := s.macvtaps(), s.teamd()
+	devices, teamd := s.devices(), s.teamd()
+	s.begin()
 	do()
-	if now := s.macvtaps(); now != macvtaps {
-		s.t.Errorf("macvtaps were\n%s and are\n%s", macvtaps, now)
+	if now := s.devices(); now != devices {
+		s.t.Errorf("devices were\n%s and are\n%s", devices, now)
 	}
 	if now := s.teamd(); now != teamd {
 		s.t.Errorf("teamd was %s and is %s", teamd, now)
 	}
-	s.eventually("all is served again", func() bool {
-		var is vmnetd.Status
-		out, err := exec.Command("vmnetd", "status", "--json").Output()
-		if err != nil || json.Unmarshal(out, &is) != nil || len(is.Attachments) != 2 {
-			return false
+	s.eventually("all is served again", func() bool { return s.wrong() == "" })
+	s.noneLost()
+}
+
+// wrong is what is not as it is when all is well, as far as the daemon knows.
+func (s service) wrong() string {
+	var is vmnetd.Status
+	out, err := exec.Command("vmnetd", "status", "--json").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &is)
+	}
+	if err != nil || len(is.Attachments) != nicCount {
+		return fmt.Sprintf("%d NICs, %v", len(is.Attachments), err)
+	}
+	for _, a := range is.Attachments {
+		if a.Phase != vmnetd.Attached || a.Problem != "" {
+			return fmt.Sprintf("%s is %s: %s", a.FullName(), a.Phase, a.Problem)
 		}
-		for _, a := range is.Attachments {
-			if a.Phase != vmnetd.Attached || a.Problem != "" {
-				return false
-			}
+	}
+	for _, u := range is.Uplinks {
+		if u.State != vmnetd.StateUp || u.Path == "" && u.Kind != "nic" {
+			return fmt.Sprintf("uplink %s is %s by %q", u.Name, u.State, u.Path)
 		}
-		for _, u := range is.Uplinks {
-			if u.State != vmnetd.StateUp || u.Path == "" {
-				return false
-			}
-		}
-		return true
-	})
+	}
+	return ""
 }
 
 func (s service) reloads() {
@@ -346,7 +362,7 @@ func (s service) eventually(what string, ok func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(testkit.Patience); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("never: %s", what)
+			s.t.Fatalf("never: %s\nwrong: %s\n%s", what, s.wrong(), s.run("vmnetd", "status"))
 		}
 	}
 }
