@@ -15,11 +15,18 @@ import (
 	"github.com/vmnetd/vmnetd/room"
 )
 
-// ears are the devices that the learner listens to, by index.
+// ears are the guests that the learner listens to.
 type ears struct {
 	mu   sync.Mutex
-	on   map[key]int
+	on   map[key]ear
 	pace map[key]pace
+}
+
+// ear is what the learner was told of a guest: its device, and whose frames on it
+// are the guest's.
+type ear struct {
+	ifindex int
+	mac     string
 }
 
 // pace bounds what the news of one guest's addresses can cost: each that changes
@@ -54,40 +61,40 @@ func (e *ears) paces(k key, now time.Time) bool {
 	return ok
 }
 
-func (e *ears) hears(k key, ifindex int) bool {
+func (e *ears) hears(k key, want ear) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.on[k] == ifindex && ifindex != 0
+	on, ok := e.on[k]
+	return ok && on == want
 }
 
-func (e *ears) set(k key, ifindex int) {
+func (e *ears) set(k key, on ear) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.on == nil {
-		e.on = map[key]int{}
+		e.on = map[key]ear{}
 	}
-	if e.on[k] = ifindex; ifindex == 0 {
-		delete(e.on, k)
-		delete(e.pace, k)
-	}
+	e.on[k] = on
 }
 
 func (e *ears) drop(k key) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.on, k)
+	delete(e.pace, k)
 }
 
 // listen has the learner hear a NIC whose addresses are learned.
 func (a *Agent) listen(ctx context.Context, r record) {
-	if !r.Terms.Learn || r.Phase != vmnetd.Attached || a.ears.hears(r.key(), r.Ifindex) {
+	want := ear{r.Ifindex, cmp.Or(r.GuestMAC, r.MAC)}
+	if !r.Terms.Learn || r.Phase != vmnetd.Attached || a.ears.hears(r.key(), want) {
 		return
 	}
 	if err := a.listenTo(ctx, r); err != nil {
 		a.o.Log.Warn("addresses are not learned", "vm", r.VM, "id", r.ID, "err", err)
 		return
 	}
-	a.ears.set(r.key(), r.Ifindex)
+	a.ears.set(r.key(), want)
 }
 
 func (a *Agent) listenTo(ctx context.Context, r record) error {

@@ -57,7 +57,7 @@ func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, er
 	if r, err = a.saveMAC(r, state); err != nil {
 		return r, tapdev.Device{}, err
 	}
-	lower, err := a.lower(ctx, r, state.Link)
+	lower, err := a.onVLAN(ctx, state.Link, r.vlanDevice())
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}

@@ -220,7 +220,7 @@ func (a *Agent) clear(ctx context.Context, r record, dev tapdev.Device, here boo
 	if err := a.restoreMAC(ctx, r); err != nil {
 		return err
 	}
-	if err := a.releaseVLAN(ctx, r); err != nil {
+	if err := a.releaseVLAN(ctx, r.Uplink, r.vlanDevice(), r.key()); err != nil {
 		return err
 	}
 	return a.forget(r)

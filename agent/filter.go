@@ -68,6 +68,7 @@ func (a *Agent) adoptFilter(ctx context.Context, r record, vm hypervisor.VM) err
 	if r, err = a.guard(ctx, r, dev); err != nil {
 		return err
 	}
+	a.listen(ctx, r)
 	a.announceOne(r, "another MAC")
 	a.event(vmnetd.Event{Event: "mac-changed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("the guest took the MAC %s; rule %s allows it", want.MAC, r.Rule)})
 	a.changed(r)

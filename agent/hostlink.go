@@ -10,7 +10,6 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hostlink"
-	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -194,17 +193,13 @@ func shownLink(want wantedHostLink, made hostlink.Link, guests []netip.Addr) vmn
 // linkSpec is the link of the family that stands on the uplink, or else of the
 // network's first mode.
 func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.State) (hostlink.Spec, error) {
-	lower, err := a.linkLower(ctx, want, state.Link)
-	if err != nil {
-		return hostlink.Spec{}, err
-	}
 	like := a.companion(want, state)
 	info := like.Mode.Info()
 	if info.HostSees {
 		return hostlink.Spec{}, vmnetd.Errorf(vmnetd.ErrInvalid, "guests on bridge %s reach this host without a link", want.Uplink).
 			WithNext(fmt.Sprintf("give the bridge an address: ip address add %s dev %s", want.IPs[0], state.Link.Name))
 	}
-	s := hostlink.Spec{Network: want.Network, Lower: lower.Index, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs}
+	s := hostlink.Spec{Network: want.Network, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs}
 	s.Guests, s.Claimed = a.guestsOf(want)
 	if !info.SharesMAC {
 		if err := a.roomForMAC(want, state); err != nil {
@@ -212,7 +207,9 @@ func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.
 		}
 		s.Mode, s.MAC = vmnetd.Bridge, vmnetd.DeriveMAC(a.o.Machine, "host-link "+want.Network)
 	}
-	return s, nil
+	lower, err := a.onVLAN(ctx, state.Link, want.VLAN)
+	s.Lower = lower.Index
+	return s, err
 }
 
 // roomForMAC refuses a macvlan whose MAC would be one too many for the switch port,
@@ -241,15 +238,6 @@ func (a *Agent) roomForMAC(want wantedHostLink, state uplink.State) error {
 	}
 	return vmnetd.Errorf(vmnetd.ErrBusy, "the switch port of %s takes %d MACs (limits: {macs: %d}), and %d are used: a link with another one could shut out every guest", want.Uplink, limit, limit, len(macs)).
 		WithNext("offer the network by l2, whose links share the uplink's MAC")
-}
-
-func (a *Agent) linkLower(ctx context.Context, want wantedHostLink, up rtnl.Link) (rtnl.Link, error) {
-	if want.VLAN == 0 {
-		return up, nil
-	}
-	a.vlans.Lock()
-	defer a.vlans.Unlock()
-	return a.o.Provisioner.EnsureVLAN(ctx, up, want.VLAN)
 }
 
 // companion is the guest whose family the link has to have: one that stands on the
@@ -308,11 +296,7 @@ func (a *Agent) guestsOf(want wantedHostLink) (given, claimed []netip.Addr) {
 // releaseLinkVLAN removes the VLAN device that a link stood on, if nobody else
 // wants it.
 func (a *Agent) releaseLinkVLAN(ctx context.Context, was wantedHostLink) {
-	if was.VLAN == 0 {
-		return
-	}
-	gone := record{Attachment: vmnetd.Attachment{Uplink: was.Uplink, VLAN: was.VLAN, Mode: vmnetd.Bridge}}
-	if err := a.releaseVLAN(ctx, gone); err != nil {
+	if err := a.releaseVLAN(ctx, was.Uplink, was.VLAN, key{}); err != nil {
 		a.o.Log.Warn("cannot remove a VLAN device that nobody uses", "uplink", was.Uplink, "vlan", was.VLAN, "err", err)
 	}
 }

@@ -124,6 +124,7 @@ func TestGuestThatChangesItsMACIsFollowedWhereItIsAllowed(t *testing.T) {
 	const other = "52:54:00:00:00:77"
 	for _, allowed := range []bool{true, false} {
 		cfg := testConfig()
+		cfg.Policy.Networks[0].Grant.IPs = policy.IPs{Given: true, Learn: true}
 		if allowed {
 			cfg.Policy.Networks[0].Grant.MACChange = policy.ChangeAllow
 		}
@@ -146,6 +147,9 @@ func TestGuestThatChangesItsMACIsFollowedWhereItIsAllowed(t *testing.T) {
 		dev, err := (agenttest.Devices{W: h.w}).Find(t.Context(), vmnetd.Ifname("vm1", "net0"))
 		if err != nil || (dev.MAC.String() == other) != allowed || !dev.Up {
 			t.Errorf("allowed %v: %+v, %v", allowed, dev, err)
+		}
+		if mac := h.w.Hears("vm1/net0"); mac == "" || (mac == other) != allowed {
+			t.Errorf("allowed %v: frames from %q are listened to", allowed, mac)
 		}
 	}
 }

@@ -239,15 +239,15 @@ func (a *Agent) setLink(ctx context.Context, k key, up bool) {
 	a.changed(r)
 }
 
-// lower is the device that a NIC's device stands on: the uplink's, or the VLAN
-// device of its network over it, which is made for the first NIC.
-func (a *Agent) lower(ctx context.Context, r record, up rtnl.Link) (rtnl.Link, error) {
-	if r.vlanDevice() == 0 {
+// onVLAN is the device to stand on: the uplink's, or a VLAN's over it, which is made
+// for the first that asks.
+func (a *Agent) onVLAN(ctx context.Context, up rtnl.Link, vlan int) (rtnl.Link, error) {
+	if vlan == 0 {
 		return up, nil
 	}
 	a.vlans.Lock()
 	defer a.vlans.Unlock()
-	return a.o.Provisioner.EnsureVLAN(ctx, up, r.VLAN)
+	return a.o.Provisioner.EnsureVLAN(ctx, up, vlan)
 }
 
 // vlanDevice is the VLAN whose device the NIC stands on, 0 for none: on a bridge
@@ -259,25 +259,25 @@ func (r record) vlanDevice() int {
 	return r.VLAN
 }
 
-// releaseVLAN removes the VLAN device of a NIC that has gone, if no other NIC
-// wants it.
-func (a *Agent) releaseVLAN(ctx context.Context, gone record) error {
-	if gone.vlanDevice() == 0 {
+// releaseVLAN removes the VLAN device that a NIC has gone from, or a host link (no
+// key), if nobody else stands on it.
+func (a *Agent) releaseVLAN(ctx context.Context, uplink string, vlan int, gone key) error {
+	if vlan == 0 {
 		return nil
 	}
 	a.vlans.Lock()
 	defer a.vlans.Unlock()
-	for _, r := range a.store.on(gone.Uplink) {
-		if r.key() != gone.key() && r.vlanDevice() == gone.VLAN {
+	for _, r := range a.store.on(uplink) {
+		if r.key() != gone && r.vlanDevice() == vlan {
 			return nil
 		}
 	}
-	if a.links.uses(gone.Uplink, gone.VLAN) {
+	if a.links.uses(uplink, vlan) {
 		return nil
 	}
-	index := a.uplinkIndexes()[gone.Uplink]
+	index := a.uplinkIndexes()[uplink]
 	if index == 0 {
 		return nil // it went with its uplink
 	}
-	return a.o.Provisioner.ReleaseVLAN(ctx, index, gone.VLAN)
+	return a.o.Provisioner.ReleaseVLAN(ctx, index, vlan)
 }

@@ -255,7 +255,7 @@ func TestAnAddressThatIsTakenIsRefusedWithItsHolder(t *testing.T) {
 func TestAddressesAreLearnedUsedAndReleased(t *testing.T) {
 	h, _ := ipvtapHost(t)
 	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
-	eventually(t, "heard", is(func() bool { return h.w.Hears("ip2/net0") }))
+	eventually(t, "heard", is(func() bool { return h.w.Hears("ip2/net0") != "" }))
 	ip := netip.MustParseAddr("192.0.2.22")
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)})
 	eventually(t, "in use", func() error {
@@ -270,7 +270,7 @@ func TestAddressesAreLearnedUsedAndReleased(t *testing.T) {
 	})
 	h.halt()
 	h.start()
-	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip2/net0") }))
+	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip2/net0") != "" }))
 	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, Gone: true, Why: "its lease has ended"})
 	eventually(t, "released", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 0 && len(h.agent.List("ip2")[0].IPs) == 0 }))
 }
@@ -284,12 +284,12 @@ func TestAQueueOwnersAddressesAreLearnedOnAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.w.Hold(owner.Process.Pid, att.Ifindex)
-	if _, err := done(nil); err != nil || !h.w.Hears("ip3/net0") {
+	if _, err := done(nil); err != nil || h.w.Hears("ip3/net0") == "" {
 		t.Fatalf("%v, heard: %v", err, h.w.Hears("ip3/net0"))
 	}
 	h.halt()
 	h.start()
-	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip3/net0") }))
+	eventually(t, "heard after a restart", is(func() bool { return h.w.Hears("ip3/net0") != "" }))
 	h.w.Hear(learn.Event{Key: "ip3/net0", IP: netip.MustParseAddr("192.0.2.23"), How: learn.ByARP})
 	eventually(t, "in use", is(func() bool { return len(h.w.Settled(att.Ifname).IPs) == 1 }))
 }

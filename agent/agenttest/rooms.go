@@ -322,7 +322,7 @@ func (Filters) Doctor(context.Context) []vmnetd.Check { return nil }
 
 // Watch implements agent.Learner.
 func (f Learner) Watch(spec learn.Spec) error {
-	return f.W.do("Learn", func() error { f.W.ears[spec.Key] = true; return nil })
+	return f.W.do("Learn", func() error { f.W.ears[spec.Key] = spec.MAC.String(); return nil })
 }
 
 // Forget implements agent.Learner.
@@ -345,8 +345,9 @@ func (f Learner) Run(ctx context.Context, heard func(learn.Event)) error {
 	return nil
 }
 
-// Hears says whether a guest is listened to.
-func (w *World) Hears(key string) bool {
+// Hears is the MAC whose frames are listened to as a guest's, "" for a guest that is
+// not listened to.
+func (w *World) Hears(key string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ears[key]
