@@ -26,15 +26,31 @@ func inMountsOfInit(f func() error, paths ...string) error {
 			return f()
 		}
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends there
+	apart(func() {
 		if unix.Unshare(unix.CLONE_FS) == nil {
 			_ = unix.Setns(mounts, unix.CLONE_NEWNS)
 		}
-		done <- f()
+		err = f()
+	})
+	return err
+}
+
+// apart runs f on a thread that ends with it. The main thread would not end
+// (runtime.LockOSThread), and /proc/PID shows the namespaces that it is in as the
+// process's.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			apart(f) // the main thread is taken meanwhile
+			return
+		}
+		f()
 	}()
-	return <-done
+	<-done
 }
 
 func sameFile(a, b string) bool {

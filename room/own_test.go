@@ -19,6 +19,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/testkit"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -412,7 +413,7 @@ func TestAPacketSocketOfADeviceInThereIsHandedOver(t *testing.T) {
 	dev := l.guest(t, p)
 	fd, err := p.Packets(t.Context(), dev)
 	if errors.Is(err, vmnetd.ErrUnsupported) {
-		t.Skip(err)
+		testkit.Require(t, "vm")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -488,5 +489,15 @@ func TestHereIsTheHostsOwnNamespace(t *testing.T) {
 	}
 	if err := errors.Join(h.SetUp(t.Context(), dev, true), h.Remove(t.Context(), dev)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestTheThreadThatGoesElsewhereIsNeverTheMainOne(t *testing.T) {
+	for range 2000 {
+		apart(func() {
+			if unix.Gettid() == unix.Getpid() {
+				t.Error("it is the main thread")
+			}
+		})
 	}
 }
