@@ -118,10 +118,13 @@ func (h *Host) dropNode(index int, rdev uint64) error {
 }
 
 // dropDeadNode is dropNode for a device that has gone without us: by now its
-// number may be another device's, and that may be the node's.
+// number may be another device's, and its index too: then the node is that one's.
 func (h *Host) dropDeadNode(dev Device) error {
-	if st, err := lstat(h.nodePath(dev.Ifindex)); err == nil && st.alive() {
-		return nil
+	path := h.nodePath(dev.Ifindex)
+	if st, err := lstat(path); err == nil && st.charDev() {
+		if now, _ := st.sysName(); now == filepath.Base(path) {
+			return nil
+		}
 	}
 	return h.dropNode(dev.Ifindex, dev.Rdev)
 }
@@ -190,11 +193,17 @@ func (st nodeStat) charDev() bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR }
 func (st nodeStat) rootsAlone() bool { return st.Uid == 0 && st.Mode&0o777 == 0o600 }
 
 // alive says that the path is not the node of a device that has gone.
-// /sys/dev/char has the devices of all namespaces.
 func (st nodeStat) alive() bool {
 	if !st.charDev() {
 		return true
 	}
-	_, err := os.Lstat(fmt.Sprintf("/sys/dev/char/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	_, err := st.sysName()
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// sysName is what the kernel calls the device that has the node's number now, in
+// whatever namespace.
+func (st nodeStat) sysName() (string, error) {
+	to, err := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	return filepath.Base(to), err
 }

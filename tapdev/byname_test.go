@@ -176,6 +176,26 @@ func TestNodeGoesWithADeviceThatWentWithItsUplink(t *testing.T) {
 	l.hasNoNode(t, dev.Ifindex)
 }
 
+func TestNodeWhoseNumberIsAnotherDevicesByNowGoesUnlessItIsThatDevices(t *testing.T) {
+	l, other := newLab(t, nil), newLab(t, nil)
+	l.ownDev(t)
+	alive := other.ensure(t, other.spec(9, vmnetd.Bridge))
+	gone := Device{VM: "gone", ID: "net0", Ifname: vmnetd.Ifname("gone", "net0"), Ifindex: alive.Ifindex + 1000, Rdev: alive.Rdev}
+	l.plant(t, gone.Ifindex, alive.Rdev, 0o600)
+	if err := l.Remove(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	l.hasNoNode(t, gone.Ifindex)
+	gone.Ifindex = alive.Ifindex
+	l.plant(t, gone.Ifindex, alive.Rdev, 0o600)
+	if err := l.Remove(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if !isNode(l.nodePath(gone.Ifindex), alive.Rdev) {
+		t.Error("a living device's node is removed")
+	}
+}
+
 func TestTriesForAnIndexEndWithASentence(t *testing.T) {
 	l := newLab(t, nil)
 	l.ownDev(t)
