@@ -23,37 +23,12 @@ type Addr struct {
 // is that of preference. Link-local ones, which the kernel makes by itself, are
 // left out.
 func (c *Conn) AddrsOf(ctx context.Context, index int) ([]Addr, error) {
-	get := func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
-		msg.Index = uint32(index)
-		req.AddData(msg)
-		return req
-	}
-	msgs, err := c.dump(ctx, get, unix.RTM_NEWADDR)
-	if errors.Is(err, unix.ENODEV) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var addrs []Addr
-	for _, m := range msgs {
-		if a, ok := addrOf(m, index); ok && !a.Prefix.Addr().IsLinkLocalUnicast() {
-			addrs = append(addrs, a)
-		}
-	}
-	return addrs, nil
+	return addrsOn(ctx, c, index, addrOf)
 }
 
 // AllAddrs is AddrsOf for every link, by ifindex.
 func (c *Conn) AllAddrs(ctx context.Context) (map[int][]Addr, error) {
-	get := func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
-		return req
-	}
-	msgs, err := c.dump(ctx, get, unix.RTM_NEWADDR)
+	msgs, err := c.dump(ctx, func() *nl.NetlinkRequest { return getAddr(0) }, unix.RTM_NEWADDR)
 	if err != nil {
 		return nil, err
 	}
@@ -63,16 +38,17 @@ func (c *Conn) AllAddrs(ctx context.Context) (map[int][]Addr, error) {
 			continue
 		}
 		index := int(nl.DeserializeIfAddrmsg(m).Index)
-		if a, ok := addrOf(m, index); ok && !a.Prefix.Addr().IsLinkLocalUnicast() {
+		if a, ok := addrOf(m, index); ok {
 			all[index] = append(all[index], a)
 		}
 	}
 	return all, nil
 }
 
+// addrOf leaves link-local addresses out.
 func addrOf(b []byte, index int) (Addr, bool) {
 	p, ok := parseAddr(b, index)
-	if !ok {
+	if !ok || p.Addr().IsLinkLocalUnicast() {
 		return Addr{}, false
 	}
 	msg := nl.DeserializeIfAddrmsg(b)

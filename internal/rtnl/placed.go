@@ -39,27 +39,7 @@ func (p Placed) Kernels() bool { return p.Proto == protoKernelLL || p.Proto == p
 // PlacedOn is every address on a link, link-local ones among them. None on one that
 // is not there.
 func (c *Conn) PlacedOn(ctx context.Context, index int) ([]Placed, error) {
-	get := func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
-		msg.Index = uint32(index)
-		req.AddData(msg)
-		return req
-	}
-	msgs, err := c.dump(ctx, get, unix.RTM_NEWADDR)
-	if errors.Is(err, unix.ENODEV) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var placed []Placed
-	for _, m := range msgs {
-		if p, ok := placedOf(m, index); ok {
-			placed = append(placed, p)
-		}
-	}
-	return placed, nil
+	return addrsOn(ctx, c, index, placedOf)
 }
 
 func placedOf(b []byte, index int) (Placed, bool) {

@@ -82,27 +82,35 @@ func (c *Conn) Links(ctx context.Context) ([]Link, error) {
 
 // Addrs is the addresses on a link, with their prefix lengths.
 func (c *Conn) Addrs(ctx context.Context, index int) ([]netip.Prefix, error) {
-	get := func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
-		msg.Index = uint32(index)
-		req.AddData(msg)
-		return req
-	}
-	msgs, err := c.dump(ctx, get, unix.RTM_NEWADDR)
+	return addrsOn(ctx, c, index, parseAddr)
+}
+
+// addrsOn is what parse makes of each address on a link, in the kernel's order; none
+// on a link that is not there.
+func addrsOn[T any](ctx context.Context, c *Conn, index int, parse func(msg []byte, index int) (T, bool)) ([]T, error) {
+	msgs, err := c.dump(ctx, func() *nl.NetlinkRequest { return getAddr(index) }, unix.RTM_NEWADDR)
 	if errors.Is(err, unix.ENODEV) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var addrs []netip.Prefix
+	var addrs []T
 	for _, m := range msgs {
-		if p, ok := parseAddr(m, index); ok {
-			addrs = append(addrs, p)
+		if a, ok := parse(m, index); ok {
+			addrs = append(addrs, a)
 		}
 	}
 	return addrs, nil
+}
+
+// getAddr asks for the addresses on a link, 0 for every link.
+func getAddr(index int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+	msg.Index = uint32(index)
+	req.AddData(msg)
+	return req
 }
 
 func parseAddr(b []byte, index int) (netip.Prefix, bool) {
