@@ -2,7 +2,6 @@ package filter
 
 import (
 	"errors"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -12,18 +11,6 @@ import (
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
-
-func tc(t testing.TB, ns *testkit.Netns, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("tc"); err != nil {
-		t.Skip("there is no tc(8) to look with")
-	}
-	out, err := ns.Command(ctx(), "tc", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("tc %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
 
 func TestWhatTheNetdevSendsIsShapedLive(t *testing.T) {
 	for hook, spec := range map[string]func(Rate) Spec{
@@ -47,7 +34,7 @@ func TestWhatTheNetdevSendsIsShapedLive(t *testing.T) {
 				l.holds(t, s, false)
 				l.set(t, s)
 				l.holds(t, s, true)
-				shown := tc(t, l.ns, "qdisc", "show", "dev", g.ifname)
+				shown := l.ns.Run(t, "tc", "qdisc", "show", "dev", g.ifname)
 				if !strings.Contains(shown, step.want) || strings.Contains(shown, "tbf") != (step.want != "") {
 					t.Errorf("tc shows %q, want %q", shown, step.want)
 				}
@@ -67,7 +54,7 @@ func TestWhatExceedsTheRateIsDropped(t *testing.T) {
 		g.send(ether(peerMAC, g.mac, 0x88b6, make([]byte, 1000)))
 	}
 	took := time.Since(began)
-	shown := tc(t, l.ns, "-s", "qdisc", "show", "dev", g.ifname)
+	shown := l.ns.Run(t, "tc", "-s", "qdisc", "show", "dev", g.ifname)
 	_, rest, _ := strings.Cut(shown, "(dropped ")
 	n := 0
 	for _, c := range rest {
@@ -84,9 +71,9 @@ func TestWhatExceedsTheRateIsDropped(t *testing.T) {
 func TestAForeignRootQdiscStays(t *testing.T) {
 	l := newLab(t)
 	g := macvtap(t, l)
-	tc(t, l.ns, "qdisc", "add", "dev", g.ifname, "root", "handle", "7:", "tbf", "rate", "5mbit", "burst", "20k", "latency", "50ms")
+	l.ns.Run(t, "tc", "qdisc", "add", "dev", g.ifname, "root", "handle", "7:", "tbf", "rate", "5mbit", "burst", "20k", "latency", "50ms")
 	l.set(t, g.strict())
-	if shown := tc(t, l.ns, "qdisc", "show", "dev", g.ifname); !strings.Contains(shown, "tbf 7:") {
+	if shown := l.ns.Run(t, "tc", "qdisc", "show", "dev", g.ifname); !strings.Contains(shown, "tbf 7:") {
 		t.Errorf("tc shows %q", shown)
 	}
 }
@@ -103,7 +90,7 @@ func TestAKernelThatCannotPoliceSaysSo(t *testing.T) {
 	if !errors.Is(err, vmnetd.ErrUnsupported) {
 		t.Errorf("it said %v", err)
 	}
-	if shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "ingress"); shown != "" {
+	if shown := l.ns.Run(t, "tc", "filter", "show", "dev", g.ifname, "ingress"); shown != "" {
 		t.Errorf("tc shows %q", shown)
 	}
 	l.set(t, Spec{Ifname: g.ifname, Hook: g.hook})
@@ -113,9 +100,9 @@ func TestVMWhatTheNetdevReceivesIsPoliced(t *testing.T) {
 	testkit.Require(t, "vm")
 	l := newLab(t)
 	g := tap(t, l)
-	tc(t, l.ns, "qdisc", "add", "dev", g.ifname, "clsact")
-	tc(t, l.ns, "filter", "add", "dev", g.ifname, "ingress", "pref", "10", "matchall", "action", "pass")
-	tc(t, l.ns, "filter", "add", "dev", g.ifname, "egress", "pref", "10", "matchall", "action", "pass")
+	l.ns.Run(t, "tc", "qdisc", "add", "dev", g.ifname, "clsact")
+	l.ns.Run(t, "tc", "filter", "add", "dev", g.ifname, "ingress", "pref", "10", "matchall", "action", "pass")
+	l.ns.Run(t, "tc", "filter", "add", "dev", g.ifname, "egress", "pref", "10", "matchall", "action", "pass")
 	for _, step := range []struct {
 		rate Rate
 		want string
@@ -129,12 +116,12 @@ func TestVMWhatTheNetdevReceivesIsPoliced(t *testing.T) {
 		l.holds(t, s, false)
 		l.set(t, s)
 		l.holds(t, s, true)
-		shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "ingress")
+		shown := l.ns.Run(t, "tc", "filter", "show", "dev", g.ifname, "ingress")
 		if !strings.Contains(shown, step.want) || strings.Count(shown, "police") > 1 || !strings.Contains(shown, "pref 10 ") {
 			t.Errorf("%v: tc shows %s", step.rate, shown)
 		}
 	}
-	if shown := tc(t, l.ns, "filter", "show", "dev", g.ifname, "egress"); !strings.Contains(shown, "pref 10 ") {
+	if shown := l.ns.Run(t, "tc", "filter", "show", "dev", g.ifname, "egress"); !strings.Contains(shown, "pref 10 ") {
 		t.Errorf("the filter of somebody else has gone: %s", shown)
 	}
 }
@@ -152,8 +139,8 @@ func TestVMWhatExceedsThePolicersRateIsDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shown := tc(t, l.ns, "-s", "filter", "show", "dev", g.ifname, "ingress")
-	for deadline := time.Now().Add(testkit.Patience); !strings.Contains(shown, "dropped 1"); shown = tc(t, l.ns, "-s", "filter", "show", "dev", g.ifname, "ingress") {
+	shown := l.ns.Run(t, "tc", "-s", "filter", "show", "dev", g.ifname, "ingress")
+	for deadline := time.Now().Add(testkit.Patience); !strings.Contains(shown, "dropped 1"); shown = l.ns.Run(t, "tc", "-s", "filter", "show", "dev", g.ifname, "ingress") {
 		if time.Now().After(deadline) {
 			t.Fatalf("of 200 frames of 1014 bytes none was beyond 65664 bytes: %s", shown)
 		}

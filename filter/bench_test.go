@@ -47,7 +47,7 @@ func BenchmarkRepair(b *testing.B) {
 			b.Run("one by one", func(b *testing.B) {
 				for b.Loop() {
 					b.StopTimer()
-					nftRun(b, l.ns, "flush", "ruleset")
+					l.ns.Run(b, "nft", "flush", "ruleset")
 					b.StartTimer()
 					for _, s := range specs {
 						if _, err := l.Holds(ctx(), s); err != nil {
@@ -72,7 +72,7 @@ func benchmarkRepair(b *testing.B, l *lab, specs []Spec) {
 	var spent time.Duration
 	for b.Loop() {
 		b.StopTimer()
-		nftRun(b, l.ns, "flush", "ruleset")
+		l.ns.Run(b, "nft", "flush", "ruleset")
 		b.StartTimer()
 		before := cpu(b)
 		lost, err := l.Lost(ctx(), specs)

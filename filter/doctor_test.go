@@ -15,7 +15,7 @@ func TestTheDoctorRehearsesTheHookAndLeavesNothing(t *testing.T) {
 	if checks[0].Level != vmnetd.LevelOK {
 		t.Errorf("it says %+v", checks[0])
 	}
-	if shown := nftRun(t, l.ns, "list", "ruleset"); shown != "" {
+	if shown := l.ns.Run(t, "nft", "list", "ruleset"); shown != "" {
 		t.Errorf("left: %s", shown)
 	}
 	l.set(t, macvtap(t, l).strict()) // the connection is of use after it

@@ -48,7 +48,7 @@ func TestManyDevicesThatLostTheirFiltersGetThemBackTogether(t *testing.T) {
 	for _, s := range specs {
 		l.holds(t, s, true)
 	}
-	nftRun(t, l.ns, "flush", "ruleset")
+	l.ns.Run(t, "nft", "flush", "ruleset")
 	if got := l.lost(t, specs); len(got) != len(specs) {
 		t.Errorf("after the flush: %d of %d are lost", len(got), len(specs))
 	}
@@ -66,8 +66,8 @@ func TestOfManyDevicesThoseAreLostThatDifferInAnything(t *testing.T) {
 	if err := l.SetAll(ctx(), specs); err != nil {
 		t.Fatal(err)
 	}
-	nftRun(t, l.ns, "flush", "chain", "netdev", "vmnetd", "mv1")
-	nftRun(t, l.ns, "delete", "element", "netdev", "vmnetd", "mv2/ip6", "{ 2001:db8::7 }")
+	l.ns.Run(t, "nft", "flush", "chain", "netdev", "vmnetd", "mv1")
+	l.ns.Run(t, "nft", "delete", "element", "netdev", "vmnetd", "mv2/ip6", "{ 2001:db8::7 }")
 	specs[3].IPs = []netip.Prefix{prefix("192.0.2.9/32")}
 	specs[4].Out.Bits = 2e8
 	specs[5].Out.Bits = 1e8

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -47,18 +45,6 @@ func nftGeneration(t testing.TB, l *lab) string {
 		t.Fatal(err)
 	}
 	return id
-}
-
-func nftRun(t testing.TB, ns *testkit.Netns, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("there is no nft(8) to change tables with")
-	}
-	out, err := ns.Command(ctx(), "nft", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 func TestAnAddressThatComesIsHeardAndCountersStay(t *testing.T) {
@@ -233,14 +219,14 @@ func TestForeignTablesAreLeftAlone(t *testing.T) {
 	l := newLab(t)
 	s := macvtap(t, l).strict()
 	s.MACs = append(s.MACs, foreignMAC)
-	nftRun(t, l.ns, `add table netdev mine; add chain netdev mine mv0 { type filter hook egress device "mv0" priority 5; policy accept; }; add rule netdev mine mv0 counter; add set netdev mine mv0/mac { type ether_addr; }; add table ip vmnetd; add chain ip vmnetd mv0`)
-	before := nftRun(t, l.ns, "list", "table", "netdev", "mine") + nftRun(t, l.ns, "list", "table", "ip", "vmnetd")
+	l.ns.Run(t, "nft", `add table netdev mine; add chain netdev mine mv0 { type filter hook egress device "mv0" priority 5; policy accept; }; add rule netdev mine mv0 counter; add set netdev mine mv0/mac { type ether_addr; }; add table ip vmnetd; add chain ip vmnetd mv0`)
+	before := l.ns.Run(t, "nft", "list", "table", "netdev", "mine") + l.ns.Run(t, "nft", "list", "table", "ip", "vmnetd")
 	l.set(t, s)
 	if err := l.Remove(ctx(), "mv0"); err != nil {
 		t.Fatal(err)
 	}
 	l.bare(t)
-	if now := nftRun(t, l.ns, "list", "table", "netdev", "mine") + nftRun(t, l.ns, "list", "table", "ip", "vmnetd"); now != before {
+	if now := l.ns.Run(t, "nft", "list", "table", "netdev", "mine") + l.ns.Run(t, "nft", "list", "table", "ip", "vmnetd"); now != before {
 		t.Errorf("now:\n%s\nbefore:\n%s", now, before)
 	}
 }

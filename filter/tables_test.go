@@ -23,7 +23,7 @@ func (l *lab) small(n int) *lab {
 func placed(t testing.TB, ns *testkit.Netns) map[string][]string {
 	t.Helper()
 	list, in := map[string][]string{}, ""
-	for line := range strings.Lines(nftRun(t, ns, "list", "ruleset", "netdev")) {
+	for line := range strings.Lines(ns.Run(t, "nft", "list", "ruleset", "netdev")) {
 		w := strings.Fields(line)
 		switch {
 		case len(w) > 2 && w[0] == "table":
@@ -155,7 +155,7 @@ func TestAfterAFlushDevicesAreSpreadAnew(t *testing.T) {
 	}
 	l.remove(t, "mv0", "mv1")
 	lost := watched(t, l.Host)
-	nftRun(t, l.ns, "flush", "ruleset")
+	l.ns.Run(t, "nft", "flush", "ruleset")
 	<-lost
 	if got := l.lost(t, specs); len(got) != 5 {
 		t.Errorf("lost: %v", got)
@@ -173,8 +173,8 @@ func TestHarmToAFurtherTableIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := watched(t, l.Host)
-	nftRun(t, l.ns, "add table netdev vmnetd-x; add table netdev vmnetd-01; add table netdev vmnetd-; add table netdev vmnetd--1; add table netdev vmnetd-0")
-	nftRun(t, l.ns, "delete", "table", "netdev", "vmnetd-1")
+	l.ns.Run(t, "nft", "add table netdev vmnetd-x; add table netdev vmnetd-01; add table netdev vmnetd-; add table netdev vmnetd--1; add table netdev vmnetd-0")
+	l.ns.Run(t, "nft", "delete", "table", "netdev", "vmnetd-1")
 	select {
 	case <-lost:
 	case <-time.After(testkit.Patience):

@@ -44,7 +44,7 @@ func TestWhatSomebodyElseDoesToOurTableIsSeenAndPutRight(t *testing.T) {
 				harm = []string{"delete", "rule", "netdev", "vmnetd", "mv0", "handle", l.handleOf(t, "source MAC")}
 			}
 			began := time.Now()
-			nftRun(t, l.ns, harm...)
+			l.ns.Run(t, "nft", harm...)
 			select {
 			case <-lost:
 			case <-time.After(time.Second):
@@ -62,7 +62,7 @@ func TestWhatSomebodyElseDoesToOurTableIsSeenAndPutRight(t *testing.T) {
 func TestWhatIsDoneBetweenOpenAndWatchIsSeen(t *testing.T) {
 	l := newLab(t)
 	l.set(t, macvtap(t, l).strict())
-	nftRun(t, l.ns, "flush", "ruleset")
+	l.ns.Run(t, "nft", "flush", "ruleset")
 	select {
 	case <-watched(t, l.Host):
 	case <-time.After(time.Second):
@@ -81,8 +81,8 @@ func TestOurOwnChangesAndThoseOfOtherTablesAreNoLoss(t *testing.T) {
 	if err := l.Remove(ctx(), s.Ifname); err != nil {
 		t.Fatal(err)
 	}
-	nftRun(t, l.ns, "add table netdev mine; add chain netdev mine vmnetd; delete table netdev mine; add table ip vmnetd")
-	nftRun(t, l.ns, "add", "chain", "netdev", "vmnetd", "last") // after all of these
+	l.ns.Run(t, "nft", "add table netdev mine; add chain netdev mine vmnetd; delete table netdev mine; add table ip vmnetd")
+	l.ns.Run(t, "nft", "add", "chain", "netdev", "vmnetd", "last") // after all of these
 	<-lost
 	select {
 	case <-lost:
@@ -114,7 +114,7 @@ func TestMoreNewsThanTheSocketHoldsIsALoss(t *testing.T) {
 	if err := l.news.sock.SetReadBuffer(1); err != nil {
 		t.Fatal(err)
 	}
-	nftRun(t, l.ns, "add table ip other; "+strings.Repeat("add chain ip other x; add rule ip other x accept; ", 200)) // of no table of ours
+	l.ns.Run(t, "nft", "add table ip other; "+strings.Repeat("add chain ip other x; add rule ip other x accept; ", 200)) // of no table of ours
 	select {
 	case <-watched(t, l.Host):
 	case <-time.After(testkit.Patience):
