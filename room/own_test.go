@@ -19,7 +19,6 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
-	"github.com/vmnetd/vmnetd/internal/testkit"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -412,9 +411,6 @@ func TestAPacketSocketOfADeviceInThereIsHandedOver(t *testing.T) {
 	p := l.own(t, l.Rooms)
 	dev := l.guest(t, p)
 	fd, err := p.Packets(t.Context(), dev)
-	if errors.Is(err, vmnetd.ErrUnsupported) {
-		testkit.Require(t, "vm")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
