@@ -123,28 +123,44 @@ func covering(folders []string, p string) (folder, rel string, ok bool) {
 // A namespace whose path has gone counts as gone, also while processes are in it:
 // nobody can name it any more.
 func (n *Netns) Find(ctx context.Context, name, via string) (VM, error) {
+	vm, f, err := n.look(ctx, name, via, (*rtnl.Conn).EnsureNSID)
+	if err == nil {
+		n.remember(netnsKey{name, vm.Netns}, f)
+	}
+	return vm, err
+}
+
+// Ask is Find that changes nothing and remembers nothing.
+func (n *Netns) Ask(ctx context.Context, name, via string) (VM, error) {
+	vm, _, err := n.look(ctx, name, via, func(c *rtnl.Conn, ctx context.Context, fd int) (int, error) {
+		id, _, err := c.NSID(ctx, fd)
+		return id, err
+	})
+	return vm, err
+}
+
+func (n *Netns) look(ctx context.Context, name, via string, nsid numberer) (VM, netnsFound, error) {
 	if err := vmnetd.CheckVMName(name); err != nil {
-		return VM{}, err
+		return VM{}, netnsFound{}, err
 	}
 	p, err := netnsPath(via)
 	if err != nil {
-		return VM{}, err
+		return VM{}, netnsFound{}, err
 	}
-	ns, err := n.at(p)
+	ns, trusted, err := n.at(p)
 	if err != nil {
-		return VM{}, err
+		return VM{}, netnsFound{}, err
 	}
 	defer ns.Close()
-	f, err := n.identify(ctx, ns, (*rtnl.Conn).EnsureNSID)
+	f, err := n.identify(ctx, ns, nsid)
 	if err != nil {
-		return VM{}, whyNoNetns(p, err)
+		return VM{}, netnsFound{}, whyNoNetns(p, err)
 	}
-	n.remember(netnsKey{name, p}, f)
-	return VM{Name: name, Via: via, Netns: p, Running: true, Instance: f.instance, Trusted: n.trusts(p)}, nil
+	return VM{Name: name, Via: via, Netns: p, Running: true, Instance: f.instance, Trusted: trusted}, f, nil
 }
 
-// Ask is Find: there is nobody to ask.
-func (n *Netns) Ask(ctx context.Context, name, via string) (VM, error) { return n.Find(ctx, name, via) }
+// numberer is the number that a namespace has in a Conn's.
+type numberer func(c *rtnl.Conn, ctx context.Context, fd int) (int, error)
 
 func (n *Netns) remember(k netnsKey, f netnsFound) {
 	n.mu.Lock()
@@ -160,7 +176,7 @@ func (n *Netns) remember(k netnsKey, f netnsFound) {
 // identify says which namespace it is. Its inode can be that of the next one as
 // soon as it has gone (fs/proc/generic.c, proc_alloc_inum); its number in the
 // host's namespace stays over our restart and is drawn, not counted.
-func (n *Netns) identify(ctx context.Context, ns *netns.NS, nsid func(*rtnl.Conn, context.Context, int) (int, error)) (netnsFound, error) {
+func (n *Netns) identify(ctx context.Context, ns *netns.NS, nsid numberer) (netnsFound, error) {
 	conn, err := n.open()
 	if err != nil {
 		return netnsFound{}, err

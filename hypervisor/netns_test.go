@@ -200,10 +200,13 @@ func TestALinkBeneathAFolderOfUsersIsNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := testkit.NewNetns(t)
-	for name, to := range map[string]string{"link": dir + "/other", "magic": other.Path()} {
+	for name, to := range map[string]string{"link": dir + "/other", "magic": other.Path(), "folder": dir} {
 		path := dir + "/users/" + name
 		if err := os.Symlink(to, path); err != nil {
 			t.Fatal(err)
+		}
+		if to == dir {
+			path += "/other"
 		}
 		if vm, err := n.Find(t.Context(), "web1", viaNetns+path); !errors.Is(err, vmnetd.ErrDenied) {
 			t.Errorf("%s: %+v, %v", name, vm, err)
@@ -211,6 +214,17 @@ func TestALinkBeneathAFolderOfUsersIsNotFollowed(t *testing.T) {
 	}
 	add(t, dir+"/users/web1")
 	findNetns(t, n, "web1", dir+"/users/web1")
+}
+
+func TestAskingRemembersNothing(t *testing.T) {
+	n, _, dir := newNetnsWay(t)
+	add(t, dir+"/web1")
+	if vm, err := n.Ask(t.Context(), "web1", viaNetns+dir+"/web1"); err != nil || vm.Netns != dir+"/web1" {
+		t.Fatalf("%+v, %v", vm, err)
+	}
+	if names := n.Names(); len(names) > 0 {
+		t.Errorf("%v are remembered", names)
+	}
 }
 
 func TestTrustedIsWhatAGlobCoversWithoutLinks(t *testing.T) {

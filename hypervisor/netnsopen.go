@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,22 +16,23 @@ import (
 	"github.com/vmnetd/vmnetd/internal/netns"
 )
 
-// at opens the namespace of a path. The node is looked at before it is opened: a
-// pipe in its place would keep us waiting.
-func (n *Netns) at(p string) (*netns.NS, error) {
+// at opens the namespace of a path, and says whether it is a trusted one. The node is
+// looked at before it is opened: a pipe in its place would keep us waiting.
+func (n *Netns) at(p string) (ns *netns.NS, trusted bool, err error) {
 	fd, err := n.node(p)
 	if err != nil {
-		return nil, whyNoNetns(p, err)
+		return nil, false, whyNoNetns(p, err)
 	}
 	defer unix.Close(fd)
 	if err := isNamespace(fd); err != nil {
-		return nil, whyNoNetns(p, err)
+		return nil, false, whyNoNetns(p, err)
 	}
-	ns, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
-		return nil, whyNoNetns(p, errNoNetns)
+	node := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if ns, err = netns.Open(node); err != nil {
+		return nil, false, whyNoNetns(p, errNoNetns)
 	}
-	return ns, nil
+	real, err := os.Readlink(node)
+	return ns, err == nil && n.trusts(real), nil
 }
 
 // node opens a path without following a link beneath a configured folder: there
@@ -45,7 +48,7 @@ func (n *Netns) node(p string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	return openBeneath(dir, rel, 0)
+	return walk(dir, folder, rel, func(int, string) error { return nil })
 }
 
 var (
@@ -90,20 +93,14 @@ func whyNoNetns(p string, err error) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "cannot use the network namespace %s: %w", name, err)
 }
 
-// trusts says whether a configured glob covers a path as it is without links. A
-// path in /proc is never trusted: what it stands for changes.
-func (n *Netns) trusts(p string) bool {
+// trusts says whether a configured glob covers what the path of an open node is, which
+// has no links. One of /proc is no path (nsfs calls it net:[4026531840]).
+func (n *Netns) trusts(real string) bool {
 	_, globs := n.config()
-	unlinked, err := filepath.EvalSymlinks(p)
-	if err != nil {
-		return false
-	}
-	for _, glob := range globs {
-		if ok, _ := path.Match(realGlob(glob), unlinked); ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		ok, _ := path.Match(realGlob(glob), real)
+		return ok
+	})
 }
 
 // realGlob is a glob whose folders, as far as they are named, are no links:

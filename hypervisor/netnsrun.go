@@ -143,7 +143,7 @@ var errNoNumber = errors.New("it has no number")
 // gone says whether a namespace is not at its path any more. What cannot be told
 // is no reason to take it for gone.
 func (n *Netns) gone(ctx context.Context, path string, f netnsFound) bool {
-	ns, err := n.at(path)
+	ns, _, err := n.at(path)
 	if err != nil {
 		return errors.Is(err, vmnetd.ErrNotFound) || errors.Is(err, vmnetd.ErrInvalid)
 	}

@@ -44,9 +44,9 @@ func openNode(base, rel string) (*node, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: base, Err: err}
 	}
-	fd, err := walk(dir, base, rel)
+	fd, err := walk(dir, base, rel, checkDir)
 	if err != nil {
-		return nil, err
+		return nil, refused(err)
 	}
 	n := &node{path: path, fd: fd}
 	if err := unix.Fstat(fd, &n.stat); err != nil {
@@ -60,33 +60,32 @@ func openNode(base, rel string) (*node, error) {
 	return n, nil
 }
 
-// walk opens rel beneath a directory, which it closes, one name after the other. It
-// is what openat2(2) does with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which a
-// service with RestrictSUIDSGID= may not call.
-func walk(dir int, at, rel string) (fd int, err error) {
-	names := strings.Split(rel, "/")
-	for _, name := range names[:len(names)-1] {
-		if err := checkDir(dir, at); err != nil {
-			_ = unix.Close(dir)
-			return -1, err
+// walk opens rel beneath a directory, which it closes, one name after the other, if
+// check has nothing against any directory on the way. It is what openat2(2) does with
+// RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, which a service with RestrictSUIDSGID= may
+// not call. What cannot be opened is an fs.PathError.
+func walk(dir int, at, rel string, check func(dir int, at string) error) (fd int, err error) {
+	for {
+		name, rest, more := strings.Cut(rel, "/")
+		flags := 0
+		if more {
+			flags = unix.O_DIRECTORY
 		}
-		at = filepath.Join(at, name)
-		next, err := openBeneath(dir, name, unix.O_DIRECTORY)
+		if err = check(dir, at); err == nil {
+			at = filepath.Join(at, name)
+			if fd, err = openBeneath(dir, name, flags); err != nil {
+				err = &fs.PathError{Op: "open", Path: at, Err: err}
+			}
+		}
 		_ = unix.Close(dir)
 		if err != nil {
-			return -1, refused(at, err)
+			return -1, err
 		}
-		dir = next
+		if !more {
+			return fd, nil
+		}
+		dir, rel = fd, rest
 	}
-	defer unix.Close(dir)
-	if err := checkDir(dir, at); err != nil {
-		return -1, err
-	}
-	name := names[len(names)-1]
-	if fd, err = openBeneath(dir, name, 0); err != nil {
-		return -1, refused(filepath.Join(at, name), err)
-	}
-	return fd, nil
 }
 
 // openBeneath opens what has that name in a directory (O_PATH): unix.ELOOP for a
@@ -117,15 +116,19 @@ func isLink(fd int, name string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
-func refused(path string, err error) error {
+// refused says why a socket's path is not gone.
+func refused(err error) error {
+	var at *fs.PathError
 	switch {
+	case !errors.As(err, &at):
+		return err
 	case errors.Is(err, unix.ELOOP):
-		return vmnetd.Errorf(vmnetd.ErrDenied, "%s is, or is reached through, a symbolic link, which is not followed: %w", path, err).
+		return vmnetd.Errorf(vmnetd.ErrDenied, "%s is, or is reached through, a symbolic link, which is not followed: %w", at.Path, at.Err).
 			WithNext("name the socket by its real path")
 	case errors.Is(err, unix.EXDEV):
-		return vmnetd.Errorf(vmnetd.ErrDenied, "%s leads out of its directory: %w", path, err)
+		return vmnetd.Errorf(vmnetd.ErrDenied, "%s leads out of its directory: %w", at.Path, at.Err)
 	}
-	return &fs.PathError{Op: "open", Path: path, Err: err}
+	return err
 }
 
 // checkDir: the sticky bit does not help, it keeps others from removing a
