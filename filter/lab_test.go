@@ -61,6 +61,7 @@ type guest struct {
 	hook   string
 	mac    net.HardwareAddr
 	send   func(frame []byte)
+	queue  int // its fd, of those that have one
 }
 
 var (
@@ -79,12 +80,18 @@ var (
 var kinds = map[string]func(*testing.T, *lab) guest{"macvtap": macvtap, "tap": tap, "veth": veth}
 
 func queueGuest(t testing.TB, ifname, hook string, fd int) guest {
-	return guest{ifname: ifname, hook: hook, mac: ownMAC, send: func(frame []byte) {
+	write := func(b []byte) (int, error) { return unix.Write(fd, b) }
+	return guest{ifname: ifname, hook: hook, mac: ownMAC, queue: fd, send: sendsBy(t, write)}
+}
+
+// sendsBy sends frames with an empty virtio-net header before them.
+func sendsBy(t testing.TB, write func([]byte) (int, error)) func([]byte) {
+	return func(frame []byte) {
 		t.Helper()
-		if _, err := unix.Write(fd, append(make([]byte, 10), frame...)); err != nil {
+		if _, err := write(append(make([]byte, 10), frame...)); err != nil {
 			t.Fatalf("cannot send a frame: %v", err)
 		}
-	}}
+	}
 }
 
 func macvtap(t *testing.T, l *lab) guest {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +25,10 @@ var (
 	guestsTurn = 2 * time.Second
 )
 
-func pathsOf(modes ...vmnetd.Mode) (paths []datapath.Path) {
+func pathsOf(vhost bool, modes ...vmnetd.Mode) (paths []datapath.Path) {
 	for _, mode := range modes {
 		for _, queues := range queueCounts {
-			paths = append(paths, datapath.Path{Mode: mode, Queues: queues})
+			paths = append(paths, datapath.Path{Mode: mode, Queues: queues, VHost: vhost})
 		}
 	}
 	return paths
@@ -43,7 +44,7 @@ func pathSection(ctx context.Context, outer *scope, o options) (string, error) {
 	p.line("")
 	s := outer.inner()
 	say("frames from guest to guest by queue fds, about a minute")
-	fds := datapath.ByFDs(ctx, s, byFDs, pathsOf(vmnetd.Bridge, vmnetd.Switched)...)
+	fds := datapath.ByFDs(ctx, s, byFDs, pathsOf(false, vmnetd.Bridge, vmnetd.Switched)...)
 	s.close()
 	p.figures("Without a QEMU, on this machine's kernel", fds)
 	s = outer.inner()
@@ -51,7 +52,7 @@ func pathSection(ctx context.Context, outer *scope, o options) (string, error) {
 	if o.blaster != "" {
 		say("two guests with an operating system, 1 to 2 minutes")
 		p.figures("Between guests with an operating system, emulated (QEMU's TCG: a guest's own work is most of this)",
-			datapath.ByGuests(ctx, s, o.blaster, guestsTurn, pathsOf(vmnetd.Bridge, vmnetd.Switched)...))
+			datapath.ByGuests(ctx, s, o.blaster, guestsTurn, pathsOf(false, vmnetd.Bridge, vmnetd.Switched)...))
 	}
 	if o.vmtier != "" {
 		in, err := pathsInVM(ctx, o)
@@ -90,8 +91,10 @@ func pathsHere(ctx context.Context, outer *scope) (string, error) {
 	var b bytes.Buffer
 	s := outer.inner()
 	defer s.close()
+	modes := []vmnetd.Mode{vmnetd.Bridge, vmnetd.Switched, vmnetd.L2}
+	paths := slices.Concat(pathsOf(false, modes...), pathsOf(true, modes...))
 	page{&b}.figures("Without a QEMU, in the VM of `make test-vm`: Debian's kernel, all of it emulated (TCG, two cores): only to be compared with each other",
-		datapath.ByFDs(ctx, s, byFDsInVM, pathsOf(vmnetd.Bridge, vmnetd.Switched, vmnetd.L2)...))
+		datapath.ByFDs(ctx, s, byFDsInVM, paths...))
 	return b.String(), ctx.Err()
 }
 

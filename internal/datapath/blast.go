@@ -13,7 +13,7 @@ import (
 // blast is one guest that sends as fast as another one receives: what is on its way
 // is never more than a window, as with TCP.
 type blast struct {
-	from, to []int // queues
+	from, to []queue
 	frames   [][]byte
 	heads    int   // bytes of each that are no payload
 	window   int64 // bytes of payload
@@ -45,17 +45,17 @@ func (b *blast) run(during time.Duration) (payload float64, took, cpu time.Durat
 // batch is how many frames a sender sends before it looks at the window again.
 const batch = 16
 
-func (b *blast) send(queue int) {
+func (b *blast) send(nth int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for n := queue; !b.stop.Load(); {
+	for n := nth; !b.stop.Load(); {
 		if !b.room() {
 			continue
 		}
 		for range batch {
 			n++
 			f := b.frames[n%len(b.frames)]
-			if _, err := unix.Write(b.from[queue], f); err == nil {
+			if _, err := b.from[nth].Write(f); err == nil {
 				b.sent.Add(int64(len(f) - b.heads))
 			}
 		}
@@ -80,36 +80,15 @@ func (b *blast) room() bool {
 	}
 }
 
-func (b *blast) receive(queue int) {
+func (b *blast) receive(q queue) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	buf := make([]byte, 1<<17)
 	for !b.stop.Load() {
-		if n, err := unix.Read(queue, buf); err == nil {
+		if n, err := q.Read(buf); err == nil {
 			b.got.Add(int64(n - b.heads))
 		} else if errors.Is(err, unix.EAGAIN) {
-			wait(queue)
-		}
-	}
-}
-
-// wait waits for a frame, and not longer than what a turn can spare.
-func wait(queues ...int) {
-	fds := make([]unix.PollFd, len(queues))
-	for i, q := range queues {
-		fds[i] = unix.PollFd{Fd: int32(q), Events: unix.POLLIN}
-	}
-	_, _ = unix.Poll(fds, 2)
-}
-
-// drain empties queues.
-func drain(queues []int) {
-	buf := make([]byte, 1<<17)
-	for _, q := range queues {
-		for {
-			if _, err := unix.Read(q, buf); err != nil {
-				break
-			}
+			wait(q)
 		}
 	}
 }

@@ -30,8 +30,8 @@ type key struct {
 }
 
 // ByFDs measures paths between two guests without a QEMU: this process writes to
-// the one's queues and reads the other's, a thread for each queue. The paths take
-// turns.
+// the one's queues and reads the other's, a thread for each queue; by vhost-net it does
+// so in memory. The paths take turns.
 func ByFDs(ctx context.Context, tb testkit.TB, o Options, paths ...Path) []Figures {
 	t := testing{tb}
 	var labs []*lab
@@ -77,9 +77,9 @@ func (l *lab) turn(to *turns, during time.Duration) {
 	for i := range flows {
 		shorts[i], longs[i] = small(a.station, b.station, uint16(1000+i)), large(a.station, b.station, uint16(1000+i))
 	}
-	drain(a.queues.Queues)
-	drain(b.queues.Queues)
-	pings := pingPong(a.queues.Queues, b.queues.Queues, shorts[0], small(b.station, a.station, 9), during)
+	drain(a.queues)
+	drain(b.queues)
+	pings := pingPong(a.queues, b.queues, shorts[0], small(b.station, a.station, 9), during)
 	to.pings = append(to.pings, pings...)
 	n, took, _ := l.blast(shorts, smallHeads, 96, during)
 	to.frames = append(to.frames, n/(smallFrame+header-smallHeads)/took.Seconds())
@@ -93,7 +93,7 @@ func (l *lab) turn(to *turns, during time.Duration) {
 // blast sends frames from the first guest to the second, window of them for each
 // queue at a time.
 func (l *lab) blast(frames [][]byte, heads, window int, during time.Duration) (payload float64, took, cpu time.Duration) {
-	a, b := l.guests[0].queues.Queues, l.guests[1].queues.Queues
+	a, b := l.guests[0].queues, l.guests[1].queues
 	bl := &blast{from: a, to: b, frames: frames, heads: heads, window: int64(window * len(a) * (len(frames[0]) - heads))}
 	payload, took, cpu = bl.run(during)
 	drain(b)

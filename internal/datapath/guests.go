@@ -54,7 +54,7 @@ func bootPair(t testing, blaster string, labs []*lab) *pair {
 		for n, l := range labs {
 			e := l.guests[i]
 			first := 3 + len(o.Inherits)
-			o.Inherits = append(o.Inherits, e.queues.Queues...)
+			o.Inherits = append(o.Inherits, e.fds.Queues...)
 			o.Args = append(o.Args, nicArgs(n, l, e, first)...)
 		}
 		options = append(options, o)
@@ -64,7 +64,7 @@ func bootPair(t testing, blaster string, labs []*lab) *pair {
 
 func nicArgs(n int, l *lab, e end, first int) []string {
 	var fds []string
-	for q := range e.queues.Queues {
+	for q := range e.fds.Queues {
 		fds = append(fds, strconv.Itoa(first+q))
 	}
 	netdev := fmt.Sprintf("tap,id=n%d,fds=%s,vhost=off", n, strings.Join(fds, ":"))

@@ -14,6 +14,7 @@ import (
 	"github.com/vmnetd/vmnetd/internal/queuefd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/internal/testkit"
+	"github.com/vmnetd/vmnetd/internal/vhostnet"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
 
@@ -32,7 +33,8 @@ type lab struct {
 type end struct {
 	station
 	ifname string
-	queues *queuefd.Set
+	fds    *queuefd.Set
+	queues []queue // on these fds
 }
 
 // newLab makes the nth path's devices; they are up and filtered by nothing.
@@ -88,10 +90,10 @@ func (l *lab) guest(i int) error {
 	if err != nil {
 		return err
 	}
-	if e.queues, err = makes.Open(ctx, dev); err != nil {
+	if e.fds, err = makes.Open(ctx, dev); err != nil {
 		return err
 	}
-	l.t.Cleanup(func() { _ = e.queues.Close() })
+	l.t.Cleanup(func() { _ = e.fds.Close() })
 	if l.place != l.host {
 		if dev, err = l.move(makes, there, dev, e.ip); err != nil {
 			return err
@@ -101,7 +103,33 @@ func (l *lab) guest(i int) error {
 		return err
 	}
 	l.place.WaitRunning(l.t, e.ifname)
-	return e.takeSegments()
+	if err := takeSegments(e.fds.Queues); err != nil {
+		return err
+	}
+	e.queues, err = l.drive(e.fds)
+	return err
+}
+
+// drive has the guest send and receive by its queues, or by vhost-net.
+func (l *lab) drive(fds *queuefd.Set) (queues []queue, err error) {
+	if !l.VHost {
+		for _, fd := range fds.Queues {
+			queues = append(queues, tapQueue(fd))
+		}
+		return queues, nil
+	}
+	if len(fds.VHost) == 0 {
+		return nil, fmt.Errorf("no vhost-net: %s", fds.VHostReason)
+	}
+	for i, fd := range fds.Queues {
+		p, err := vhostnet.New(fds.VHost[i], fd)
+		if err != nil {
+			return nil, err
+		}
+		l.t.Cleanup(func() { _ = p.Close() })
+		queues = append(queues, p)
+	}
+	return queues, nil
 }
 
 func (l *lab) move(from, to *tapdev.Host, dev tapdev.Device, ip netip.Addr) (tapdev.Device, error) {
@@ -116,8 +144,8 @@ func (l *lab) move(from, to *tapdev.Host, dev tapdev.Device, ip netip.Addr) (tap
 // takeSegments says that the guest takes segments as they are, as a Linux guest's
 // driver does, and has it send without waiting for the device, as QEMU does (net/tap.c,
 // net/tap-linux.c).
-func (e *end) takeSegments() error {
-	for _, q := range e.queues.Queues {
+func takeSegments(queues []int) error {
+	for _, q := range queues {
 		if err := unix.IoctlSetInt(q, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
 			return fmt.Errorf("TUNSETOFFLOAD: %w", err)
 		}
