@@ -149,8 +149,23 @@ func (a *Agent) heard(e learn.Event) {
 // cannot be its own is told once and not taken.
 func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 	r, ok := a.store.get(k)
-	if !ok || r.Phase != vmnetd.Attached || !r.Terms.Learn {
+	if !ok || !r.Terms.Learn {
 		return
+	}
+	if e.Gone { // told once; what it ends was paced when it began
+		a.hears(ctx, r, e)
+		return
+	}
+	if r.Phase != vmnetd.Attached {
+		return
+	}
+	if !a.ears.paces(k, time.Now()) {
+		a.o.Log.Debug("more news of a guest's addresses than are worked off", "vm", r.VM, "id", r.ID, "ip", e.IP)
+		return
+	}
+	if e.How == learn.ByLease && !r.leases(e.IP) { // what a server gave wins over what is only claimed
+		claim := func(o record) bool { return !o.leases(e.IP) }
+		a.takeFrom(ctx, r, e.IP, claim, "a DHCP server gave it to "+r.FullName())
 	}
 	why := a.notIts(ctx, r, e)
 	if e.Defended {
@@ -160,14 +175,9 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 	if why != "" {
 		r = a.collides(r, e, why)
 	}
-	if why != "" && !e.Gone {
-		return
+	if why == "" || e.Gone {
+		a.hears(ctx, r, e)
 	}
-	if !a.ears.paces(k, time.Now()) {
-		a.o.Log.Debug("more news of a guest's addresses than are worked off", "vm", r.VM, "id", r.ID, "ip", e.IP)
-		return
-	}
-	a.hears(ctx, r, e)
 }
 
 // hears takes an event that counts.
@@ -196,6 +206,9 @@ func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
 		a.o.Log.Error("state file", "vm", r.VM, "id", r.ID, "err", err)
 		return
 	}
+	if r.Phase != vmnetd.Attached { // whoever brings it there uses these
+		return
+	}
 	dev, err := a.dev(ctx, r)
 	if err == nil {
 		r, dev, err = a.settle(ctx, r, dev)
@@ -218,12 +231,10 @@ func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
 
 // notIts says why an address that a guest claims cannot be its own, "" if it can.
 func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
-	switch holder := a.store.holderOf(e.IP, r.Uplink, r.VLAN, r.key()); {
-	case e.Gone:
-		return ""
-	case holder != "":
+	if holder := a.store.holderOf(e.IP, r.Uplink, r.VLAN, r.key()); holder != "" {
 		return "it is " + holder + "'s"
-	case len(r.Terms.Within) > 0 && !e.IP.IsLinkLocalUnicast() && !slices.ContainsFunc(r.Terms.Within, func(p netip.Prefix) bool { return p.Contains(e.IP) }):
+	}
+	if !r.Terms.gives(e.IP) {
 		return "its network does not give it"
 	}
 	if a.isHosts(ctx, r, e.IP) {
@@ -259,23 +270,33 @@ func (a *Agent) isHosts(ctx context.Context, r record, ip netip.Addr) bool {
 // takeClaims takes addresses that a NIC was given away from guests that only claim
 // them: what policy gives wins, and an ipvlan's lower device has each address once.
 func (a *Agent) takeClaims(ctx context.Context, r record) {
+	for _, p := range r.Terms.IPs {
+		a.takeFrom(ctx, r, p.Addr(), func(record) bool { return true }, "it was given to "+r.FullName())
+	}
+}
+
+// takeFrom has other NICs that were heard to use an address give it up, those of them
+// that have to.
+func (a *Agent) takeFrom(ctx context.Context, r record, ip netip.Addr, has func(record) bool, why string) {
 	ctx, cancel := context.WithTimeout(ctx, claimPatience)
 	defer cancel()
-	for _, p := range r.Terms.IPs {
-		for _, k := range a.store.claimants(p.Addr(), r.Uplink, r.VLAN) {
-			gone := make(chan struct{})
-			e := learn.Event{IP: p.Addr(), Gone: true, Why: "it was given to " + r.FullName()}
-			if k.vm == r.VM {
-				a.yield(ctx, k, e)
-				continue
-			}
-			if !a.turns.do(k.vm, func(ctx context.Context) { a.yield(ctx, k, e); close(gone) }) {
-				return
-			}
-			select {
-			case <-gone:
-			case <-ctx.Done(): // it may wait for this VM in turn
-			}
+	e := learn.Event{IP: ip, Gone: true, Why: why}
+	for _, other := range a.store.claimants(ip, r.Uplink, r.VLAN) {
+		k := other.key()
+		if k == r.key() || !has(other) {
+			continue
+		}
+		gone := make(chan struct{})
+		if k.vm == r.VM {
+			a.yield(ctx, k, e)
+			continue
+		}
+		if !a.turns.do(k.vm, func(ctx context.Context) { a.yield(ctx, k, e); close(gone) }) {
+			return
+		}
+		select {
+		case <-gone:
+		case <-ctx.Done(): // it may wait for this VM in turn
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (a *Agent) lookAtOwner(ctx context.Context, r record) {
 // change through the queues, and sets it up. One that has gone is not made anew:
 // nobody would hold its queues.
 func (a *Agent) putRight(ctx context.Context, r record) (record, error) {
-	dev, err := a.dev(ctx, r)
+	r, dev, err := a.locate(ctx, r)
 	if err == nil && r.Moved { // none is moved before its queues are held
 		r.Handed = dev.Ifindex
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -101,6 +102,9 @@ func TestALostStateFileDoesNotCostAnIpvtap(t *testing.T) {
 	if err := errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0")); err != nil {
 		t.Error(err)
 	}
+	if s, ips := h.w.Settled(att.Ifname), h.agent.List("ip1")[0].IPs; fmt.Sprint(s.IPs) != "[192.0.2.11/32]" || !slices.Equal(ips, []string{"192.0.2.11"}) {
+		t.Errorf("settled as %+v, with %v", s, ips)
+	}
 	detachAll(t, h, "ip1")
 }
 
@@ -111,6 +115,17 @@ func TestTheEndOfVmnetdsNamespaceIsRepaired(t *testing.T) {
 		return errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0"))
 	})
 	detachAll(t, h, "ip1")
+}
+
+func TestTheEndOfVmnetdsNamespaceIsRepairedWhereGuestsAreListenedTo(t *testing.T) {
+	h, att := ipvtapHost(t)
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	eventually(t, "heard", is(func() bool { return h.w.Hears("ip1/net0") != "" && h.w.Hears("ip2/net0") != "" }))
+	h.w.RemoveNetns(agenttest.OwnRoom)
+	eventually(t, "repaired", func() error {
+		return errors.Join(h.livesIn(att.Ifname, agenttest.OwnRoom), h.works("ip1", "net0"), h.works("ip2", "net0"))
+	})
+	eventually(t, "heard again", is(func() bool { return h.w.Hears("ip1/net0") != "" && h.w.Hears("ip2/net0") != "" }))
 }
 
 func TestAnIpvtapThatFailsAtAnyStepIsUndone(t *testing.T) {
@@ -241,6 +256,49 @@ func TestAnEndpointKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
 	})
 }
 
+func TestAClaimKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
+	for k := 1; ; k++ {
+		for _, after := range []bool{false, true} {
+			h := newHost(t, newWorld(), roomConfig())
+			h.start()
+			att, token := offered(t, h, vmnetd.Request{VM: "ip3", Network: "one", Via: "exec", IPs: []string{"192.0.2.13"}})
+			owner := sleeper(t).Process.Pid
+			done, err := claim(t, h, token, owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.w.Hold(owner, att.Ifindex)
+			died := make(chan struct{})
+			var back func()
+			h.w.DieAt(k, after, func() { back = h.noDisk(); close(died) })
+			_, _ = done(nil)
+			select {
+			case <-died:
+			default:
+				if k < 5 {
+					t.Fatalf("a claim makes only %d calls", k)
+				}
+				return
+			}
+			h.halt()
+			back()
+			h.w.Revive()
+			h.start()
+			eventually(t, fmt.Sprintf("call %d (after: %v)", k, after), func() error {
+				list := h.agent.List("ip3")
+				if len(list) == 0 {
+					return h.clean("ip3")
+				}
+				if list[0].Phase != vmnetd.Attached || list[0].Problem != "" {
+					return fmt.Errorf("%+v", list)
+				}
+				return h.livesIn(att.Ifname, agenttest.OwnRoom)
+			})
+			h.halt()
+		}
+	}
+}
+
 func TestAnAddressThatIsTakenIsRefusedWithItsHolder(t *testing.T) {
 	h, _ := ipvtapHost(t)
 	_, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "ip2", Network: "one", IPs: []string{"192.0.2.11"}})
@@ -352,6 +410,82 @@ func TestWhatPolicyGivesWinsOverAClaim(t *testing.T) {
 	if s := h.w.Settled(att.Ifname); len(s.IPs) != 0 || len(h.agent.List("ip2")[0].IPs) != 0 {
 		t.Errorf("who claimed it still has %v", s.IPs)
 	}
+}
+
+func TestWhatADHCPServerGivesWinsOverAClaim(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	claims := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	h.w.StartVM("ip3")
+	leases := attach(t, h.agent, vmnetd.Request{VM: "ip3", Network: "one"})
+	ip := netip.MustParseAddr("192.0.2.33")
+	has := func(att vmnetd.Attachment) bool { return len(h.w.Settled(att.Ifname).IPs) == 1 }
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, How: learn.ByOffer})
+	eventually(t, "claimed", is(func() bool { return has(claims) }))
+	lease := learn.Event{Key: "ip3/net0", IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)}
+	h.w.Hear(lease)
+	eventually(t, "given to who has the lease", is(func() bool { return has(leases) && !has(claims) }))
+	told := h.subscribe()
+	lease.Key = "ip2/net0" // the server takes both for one client
+	h.w.Hear(lease)
+	eventually(t, "refused", is(func() bool { return told.count("address-refused") == 1 }))
+	if !has(leases) || has(claims) {
+		t.Error("a lease is taken away by another one")
+	}
+}
+
+func TestTheEndOfALeaseCountsWhateverElseIsHeard(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	ip := netip.MustParseAddr("192.0.2.33")
+	k := key{"ip2", "net0"}
+	turnOf(t, h.agent, "ip2", func(ctx context.Context) {
+		h.agent.learned(ctx, k, learn.Event{IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)})
+		for h.agent.ears.paces(k, time.Now()) { // as many claims do
+		}
+		h.agent.learned(ctx, k, learn.Event{IP: ip, How: learn.ByLease, Gone: true, Why: "its lease has ended"})
+	})
+	if s := h.w.Settled(att.Ifname); len(s.IPs) != 0 || len(h.agent.List("ip2")[0].IPs) != 0 {
+		t.Errorf("settled as %+v", s)
+	}
+}
+
+func TestTheEndOfALeaseCountsWhileItsNICIsInTrouble(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	k, ip := key{"ip2", "net0"}, netip.MustParseAddr("192.0.2.33")
+	turnOf(t, h.agent, "ip2", func(ctx context.Context) {
+		r, _ := h.agent.store.get(k)
+		r.Heard = []heard{{IP: ip, How: learn.ByLease}}
+		r.Phase = vmnetd.Broken
+		if err := h.agent.store.put(r); err != nil {
+			t.Error(err)
+		}
+		calls := h.w.Calls()
+		h.agent.learned(ctx, k, learn.Event{IP: ip, How: learn.ByLease, Gone: true})
+		if r, _ := h.agent.store.get(k); len(r.Heard) != 0 || h.w.Calls() != calls {
+			t.Errorf("%+v, after %d calls", r.Heard, h.w.Calls()-calls)
+		}
+	})
+}
+
+func TestRefusedClaimsAreToldAtAPace(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	h.w.StartVM("ip3")
+	attach(t, h.agent, vmnetd.Request{VM: "ip3", Network: "one", IPs: []string{"192.0.2.13"}})
+	turnOf(t, h.agent, "ip2", func(ctx context.Context) {
+		told := h.subscribe()
+		for i := range 10 * newsAtOnce {
+			ip := "192.0.2.11"
+			if i%2 == 0 {
+				ip = "192.0.2.13"
+			}
+			h.agent.learned(ctx, key{"ip2", "net0"}, learn.Event{IP: netip.MustParseAddr(ip), How: learn.ByARP})
+		}
+		if n := told.count("address-refused"); n > newsAtOnce+2 {
+			t.Errorf("told %d times", n)
+		}
+	})
 }
 
 func TestALearnedAddressThatCouldNotBeSettledIsTriedAgain(t *testing.T) {

@@ -322,15 +322,15 @@ func (s *store) heldIPs() map[netip.Addr][]policy.Holder {
 
 // claimants is the attachments on that uplink and VLAN that were heard to use an
 // address that nobody gave them.
-func (s *store) claimants(ip netip.Addr, uplink string, vlan int) (keys []key) {
+func (s *store) claimants(ip netip.Addr, uplink string, vlan int) (list []record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.byIP[ip] {
 		if e.Uplink == uplink && e.VLAN == vlan && !e.given(ip) {
-			keys = append(keys, e.key())
+			list = append(list, e.record)
 		}
 	}
-	return keys
+	return list
 }
 
 // holderOf is the attachment on that uplink and VLAN that has an address, "" for

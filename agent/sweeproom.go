@@ -40,6 +40,10 @@ func (a *Agent) sweepOne(ctx context.Context, p room.Place, dev tapdev.Device) e
 		if len(pids) > 0 && pids[0] == unknownPID {
 			pids = nil
 		}
+		dev, err := p.FindNIC(ctx, dev.VM, dev.ID) // with its addresses
+		if err != nil {
+			return err
+		}
 		return a.adopt(ctx, dev, ownRoom, pids)
 	}
 	a.o.Log.Info("removing a device that no attachment names", "ifname", dev.Ifname)

@@ -42,6 +42,22 @@ func termsOf(d policy.Decision) terms {
 	return t
 }
 
+// gives says whether a guest may have an address that is learned: any, or one of
+// those prefixes; in IPv6 its link-local ones in any case (RFC 4291 2.8).
+func (t terms) gives(ip netip.Addr) bool {
+	return len(t.Within) == 0 || slices.ContainsFunc(t.mayLearn(), func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// mayLearn is where a guest's addresses lie, where that is limited.
+func (t terms) mayLearn() []netip.Prefix {
+	if !t.Learn || len(t.Within) == 0 {
+		return nil
+	}
+	return append(slices.Clone(t.Within), linkLocal6)
+}
+
+var linkLocal6 = netip.MustParsePrefix("fe80::/10")
+
 // heard is an address that a guest was heard to use.
 type heard struct {
 	IP    netip.Addr `json:"ip"`
@@ -120,6 +136,10 @@ func (r record) guard(ifname string) (filter.Spec, error) {
 	s.Spoof, s.MACs, s.Trunk, s.Learn = true, macs, r.Terms.Trunk, r.Terms.Learn
 	s.IPs = append(r.hosts(), r.Terms.Extra.IPs...)
 	s.Pin4, s.Pin6 = r.pinned()
+	if within := r.Terms.mayLearn(); within != nil { // until it owns up to one, it has one of these
+		s.IPs = append(s.IPs, slices.DeleteFunc(within, func(p netip.Prefix) bool { return p.Addr().Is4() && s.Pin4 || p.Addr().Is6() && s.Pin6 })...)
+		s.Pin4, s.Pin6 = true, true
+	}
 	return s, nil
 }
 

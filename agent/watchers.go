@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/room"
@@ -64,12 +66,22 @@ func (a *Agent) restored(r record, ifname string) {
 	a.event(vmnetd.Event{Event: "filter-restored", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: fmt.Sprintf("somebody removed or changed the filter of %s; it is as it was", ifname)})
 }
 
-// roomChanged looks at what lives in vmnetd's own namespace, 0: all of it.
+// roomChanged looks at what lives in vmnetd's own namespace: 0 is all of it, and
+// room.Ended its end.
 func (a *Agent) roomChanged(ifindex int) {
+	var there []record
 	for _, r := range a.store.of("") {
-		if r.Moved && r.home() == ownRoom && (ifindex == 0 || r.Ifindex == ifindex) {
-			a.lookAgain(r.VM)
+		if r.Moved && r.home() == ownRoom && (ifindex <= 0 || r.Ifindex == ifindex) {
+			there = append(there, r)
 		}
+	}
+	for _, r := range there {
+		if ifindex == room.Ended { // a socket of ours would keep it, and in it the devices with all their addresses
+			a.deafen(r)
+		}
+	}
+	for _, r := range there {
+		a.lookAgain(r.VM)
 	}
 }
 
@@ -124,6 +136,11 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 		return r
 	}
 	r.Terms, r.Unforced = now, r.Phase == vmnetd.Attached // otherwise whoever brings it there takes these
+	r.Heard = slices.DeleteFunc(slices.Clone(r.Heard), func(h heard) bool { return !now.Learn || !now.gives(h.IP) })
+	if !now.Learn {
+		r.Refused, r.RefusedIP = "", netip.Addr{}
+	}
+	r.showIPs()
 	if err := a.store.put(r); err != nil {
 		a.stuck(r, err)
 		return r
@@ -148,6 +165,9 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 // again until it is.
 func (a *Agent) enforce(ctx context.Context, r record) (record, error) {
 	dev, err := a.dev(ctx, r)
+	if err == nil && r.Moved {
+		r, dev, err = a.settle(ctx, r, dev)
+	}
 	if err == nil {
 		r, err = a.guard(ctx, r, dev)
 	}

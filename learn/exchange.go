@@ -13,6 +13,9 @@ const exchangeFor = time.Minute
 // exchangesMost is how many exchanges of a guest are followed at a time.
 const exchangesMost = 16
 
+// offersMost is how many offers of an exchange are followed.
+const offersMost = 8
+
 // exchange is what a DHCP client of a guest has sent, and to what it has no answer
 // yet.
 type exchange struct {
@@ -23,6 +26,7 @@ type exchange struct {
 	kind     byte // DHCPDISCOVER or DHCPREQUEST
 	wants    netip.Addr
 	server   netip.Addr // that was asked; invalid: any
+	offered  []netip.Addr
 	at       time.Time
 	done     bool // answered by DHCPACK or DHCPNAK; what follows is a copy
 }
@@ -124,18 +128,47 @@ func (g *guest) addExchange(x exchange, now time.Time) {
 func (g *guest) note(x exchange) *exchange {
 	for i, o := range g.current {
 		if o.same(x) {
+			x.offered = o.offered
 			*o = x
 			g.current = append(slices.Delete(g.current, i, i+1), o)
 			return o
 		}
 	}
 	if len(g.current) == exchangesMost {
+		g.untaken(g.current[0], netip.Addr{}, x.at)
 		g.at.drop(g.current[0])
 		g.current = slices.Delete(g.current, 0, 1)
 	}
 	g.current = append(g.current, &x)
 	g.at.add(&x)
 	return &x
+}
+
+func (g *guest) offered(x *exchange, ip netip.Addr, now time.Time) {
+	if len(x.offered) == offersMost {
+		return
+	}
+	x.offered = append(x.offered, ip)
+	g.tell(Event{IP: ip, How: ByOffer}, now)
+}
+
+// untaken ends what an exchange came to, but for one address: what was offered or
+// asked for, and no server has confirmed.
+func (g *guest) untaken(x *exchange, taken netip.Addr, now time.Time) {
+	for _, ip := range append(x.offered, x.wants) {
+		if _, leased := g.leases[ip]; usable(ip) && ip != taken && !leased {
+			g.gone(ip, ByOffer, "its DHCP client has not taken it", now)
+		}
+	}
+}
+
+// beginsAnew ends what the earlier exchanges of a client came to that has none.
+func (g *guest) beginsAnew(x exchange, now time.Time) {
+	for _, o := range g.current {
+		if !o.same(x) && o.name() == x.name() && !o.done {
+			g.untaken(o, netip.Addr{}, now)
+		}
+	}
 }
 
 func (g *guest) dropExchanges() {
@@ -150,6 +183,7 @@ func (g *guest) sentDHCP(d dhcpMessage, now time.Time) {
 	x := exchange{xid: d.xid, client: d.client, clientID: d.clientID, kind: d.kind, wants: d.wants(), server: d.server, at: now}
 	switch d.kind {
 	case dhcpDiscover:
+		g.beginsAnew(x, now)
 		g.addExchange(x, now)
 	case dhcpRequest:
 		if usable(x.wants) {
@@ -176,9 +210,10 @@ func (g *guest) answered(x *exchange, d dhcpMessage, now time.Time) {
 	switch {
 	case x.done:
 	case d.kind == dhcpOffer && x.kind == dhcpDiscover && usable(d.yiaddr):
-		g.tell(Event{IP: d.yiaddr, How: ByOffer}, now)
+		g.offered(x, d.yiaddr, now)
 	case d.kind == dhcpAck && usable(d.yiaddr) && (!d.hasLease || d.lease > 0):
 		x.done = true
+		g.untaken(x, d.yiaddr, now)
 		g.leased(d.yiaddr, lease{until: d.until(now), client: x.name()}, now)
 	case d.kind == dhcpNak && x.kind == dhcpRequest && x.asked(d.server):
 		x.done = true

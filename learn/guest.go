@@ -48,7 +48,7 @@ func newGuest(spec Spec) (*guest, error) {
 		asking: asking{}, leases: leases{},
 	}
 	for ip, until := range spec.Leases {
-		g.lease(ip, lease{until: until})
+		g.leases[ip] = lease{until: until}
 	}
 	return g, nil
 }
@@ -57,7 +57,7 @@ func newGuest(spec Spec) (*guest, error) {
 func (g *guest) inherit(old *guest) {
 	for ip, had := range old.leases {
 		if _, known := g.leases[ip]; !known {
-			g.lease(ip, had)
+			g.leases[ip] = had
 		}
 	}
 	for _, x := range old.current {
@@ -165,6 +165,9 @@ func (g *guest) tell(e Event, now time.Time) {
 }
 
 func (g *guest) gone(ip netip.Addr, how How, why string, now time.Time) {
+	if _, leased := g.leases[ip]; leased {
+		how = ByLease
+	}
 	delete(g.leases, ip)
 	g.tell(Event{IP: ip, How: how, Gone: true, Why: why}, now)
 }

@@ -120,7 +120,7 @@ func TestAnExchangeOfDHCPIsFollowed(t *testing.T) {
 		{at: 9, came: true, b: c.gets(dhcpNak, noIP, rogue)}, // was not asked
 		{at: 10, came: true, b: c.gets(dhcpOffer, ip("192.0.2.9"))},
 		{at: 11, came: true, b: c.gets(dhcpAck, a, leaseTime(0), server)},
-		{at: 12, came: true, b: c.gets(dhcpAck, a, leaseTime(60), server), want: "192.0.2.7 by DHCP lease until 1m0.000000012s"},
+		{at: 12, came: true, b: c.gets(dhcpAck, a, leaseTime(60), server), want: "192.0.2.8 by DHCP offer gone: its DHCP client has not taken it; 192.0.2.7 by DHCP lease until 1m0.000000012s"},
 		{at: time.Second, came: true, b: c.gets(dhcpAck, a, leaseTime(60), server)}, // the same one once more
 		{at: time.Second, came: true, b: c.gets(dhcpNak, noIP, server)},
 		{at: 30 * time.Second, b: c.sends(dhcpRequest, a)}, // renews; the request was told
@@ -149,6 +149,24 @@ func TestARefusedAddressIsGone(t *testing.T) {
 		{at: 2, came: true, b: c.gets(dhcpNak, noIP, optionIP(optServer, ip("192.0.2.1"))), want: "192.0.2.7 by DHCP lease gone: the DHCP server has refused it"},
 		{at: 3, came: true, b: c.gets(dhcpAck, a, leaseTime(60))}, // the client has turned away
 		{at: 4, b: c.sends(dhcpRequest, noIP, optionIP(optRequested, a)), want: "192.0.2.7 by DHCP request"},
+	} {
+		h.check(t, g)
+	}
+}
+
+func TestWhatAClientDoesNotTakeIsGone(t *testing.T) {
+	a, b := ip("192.0.2.7"), ip("192.0.2.8")
+	c, again := client{mac: guestMAC, xid: 7}, client{mac: guestMAC, xid: 8}
+	other := client{mac: guestMAC, xid: 9, id: "firmware"}
+	g := testGuest(t)
+	for _, h := range []hears{
+		{at: 1, b: c.sends(dhcpDiscover, noIP)},
+		{at: 2, came: true, b: c.gets(dhcpOffer, a), want: "192.0.2.7 by DHCP offer"},
+		{at: 3, b: other.sends(dhcpDiscover, noIP)}, // another client of the guest
+		{at: 4, b: again.sends(dhcpDiscover, noIP), want: "192.0.2.7 by DHCP offer gone: its DHCP client has not taken it"},
+		{at: 5, b: again.sends(dhcpRequest, noIP, optionIP(optRequested, b)), want: "192.0.2.8 by DHCP request"},
+		{at: 6, came: true, b: again.gets(dhcpAck, b, leaseTime(60)), want: "192.0.2.8 by DHCP lease until 1m0.000000006s"},
+		{at: 7, b: c.sends(dhcpDiscover, noIP)}, // it has a lease
 	} {
 		h.check(t, g)
 	}
@@ -249,7 +267,7 @@ func TestWhatAGuestFloodsIsBounded(t *testing.T) {
 		t.Errorf("%d events in 10 s", told)
 	}
 	sizes := []int{len(g.leases), len(g.asking), len(g.current), len(g.own.byXID), len(g.news.told), len(g.news.waiting)}
-	limits := []int{leasesMost, askingMost, exchangesMost, exchangesMost, toldMost, EventsPerSecond}
+	limits := []int{leasesMost, askingMost, exchangesMost, exchangesMost, toldMost, EventsPerSecond + leasesMost}
 	for i := range sizes {
 		if sizes[i] > limits[i] {
 			t.Errorf("sizes %v, limits %v", sizes, limits)
@@ -280,8 +298,8 @@ func TestAGuestThatIsListenedToAnewKeepsItsLeases(t *testing.T) {
 	c := client{mac: guestMAC, xid: 7}
 	old, anew := testGuest(t), testGuest(t)
 	old.hear(c.sends(dhcpRequest, noIP, optionIP(optRequested, ip("192.0.2.7"))), true, began)
-	old.lease(ip("192.0.2.8"), lease{until: after(time.Minute)})
-	anew.lease(ip("192.0.2.8"), lease{until: after(time.Hour)})
+	old.leases[ip("192.0.2.8")] = lease{until: after(time.Minute)}
+	anew.leases[ip("192.0.2.8")] = lease{until: after(time.Hour)}
 	anew.inherit(old)
 	old.dropExchanges()
 	hears{came: true, b: c.gets(dhcpAck, ip("192.0.2.7"), leaseTime(60)), want: "192.0.2.7 by DHCP lease until 1m0s"}.check(t, anew)

@@ -38,9 +38,9 @@ func (l leases) first() (ip netip.Addr) {
 }
 
 // lease notes a lease, or a renewed one.
-func (g *guest) lease(ip netip.Addr, l lease) {
+func (g *guest) lease(ip netip.Addr, l lease, now time.Time) {
 	if _, known := g.leases[ip]; !known && len(g.leases) == leasesMost {
-		delete(g.leases, g.leases.first())
+		g.gone(g.leases.first(), ByLease, "more leases than are followed", now)
 	}
 	g.leases[ip] = l
 }
@@ -54,7 +54,7 @@ func (g *guest) leased(ip netip.Addr, l lease, now time.Time) {
 			g.gone(former, ByLease, "its client has leased "+ip.String()+" instead", now)
 		}
 	}
-	g.lease(ip, l)
+	g.lease(ip, l, now)
 	g.tell(Event{IP: ip, How: ByLease, Until: l.until}, now)
 }
 

@@ -56,8 +56,8 @@ func (n *news) add(e Event, now time.Time) {
 		n.waiting[i] = e
 		return
 	}
-	if len(n.waiting) == EventsPerSecond {
-		n.waiting = slices.Delete(n.waiting, n.least(), n.least()+1)
+	if i := n.least(); len(n.waiting) >= EventsPerSecond && i >= 0 {
+		n.waiting = slices.Delete(n.waiting, i, i+1)
 	}
 	n.waiting = append(n.waiting, e)
 }
@@ -78,9 +78,21 @@ func (n *news) contradict(t topic) {
 }
 
 // least is which of those that wait is given up: the oldest that does not end
-// something.
+// something, then the oldest that ends no lease. -1: none, while the ends of leases are
+// no more than a guest has leases; they are not told again.
 func (n *news) least() int {
-	return max(0, slices.IndexFunc(n.waiting, func(e Event) bool { return !e.Gone }))
+	for _, spared := range []func(Event) bool{
+		func(e Event) bool { return e.Gone },
+		func(e Event) bool { return e.Gone && e.How == ByLease },
+	} {
+		if i := slices.IndexFunc(n.waiting, func(e Event) bool { return !spared(e) }); i >= 0 {
+			return i
+		}
+	}
+	if len(n.waiting) < EventsPerSecond+leasesMost {
+		return -1
+	}
+	return 0
 }
 
 // take is what may be told now.

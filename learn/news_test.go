@@ -37,6 +37,18 @@ func TestOfAFloodTheLatestAreToldAndWhatEnds(t *testing.T) {
 	}
 }
 
+func TestTheEndOfALeaseIsToldHoweverMuchElseEnds(t *testing.T) {
+	var n news
+	end := Event{IP: ip("192.0.2.1"), How: ByLease, Gone: true}
+	n.add(end, began)
+	for i := range 200 {
+		n.add(Event{IP: ip(fmt.Sprintf("10.0.0.%d", i)), How: ByRequest, Gone: true}, began)
+	}
+	if got := n.take(began); len(got) == 0 || got[0] != end {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestTheSameNewsAreToldOnceAMinute(t *testing.T) {
 	a := ip("192.0.2.7")
 	lease := func(until time.Duration) Event { return Event{IP: a, How: ByLease, Until: after(until)} }

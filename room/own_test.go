@@ -140,7 +140,7 @@ func TestAKilledProcessIsNoticedItsNamespaceGoesAndAnotherIsMade(t *testing.T) {
 	hear(dev.Ifindex)
 	drain(heard)
 	l.end()
-	hear(0)
+	hear(Ended)
 	_, err := l.Own(t.Context(), false)
 	says(t, err, vmnetd.ErrNotFound)
 	if _, err := first.FindNIC(t.Context(), "a", "net0"); err == nil {

@@ -12,10 +12,13 @@ import (
 // runPause is how long Run waits for a process that is there and does not answer.
 const runPause = 5 * time.Second
 
+// Ended is what Run tells of a namespace whose process has ended.
+const Ended = -1
+
 // Run tells of devices in vmnetd's own namespace that come, go or change, and of
 // filters of ours there that others removed (0), until ctx ends; changed must not
-// block. It tells of a namespace that is found, and of one that has gone with its
-// process, by 0. It makes no namespace.
+// block. It tells of a namespace that is found by 0, and of one that has gone with its
+// process by Ended. It makes no namespace.
 func (r *Rooms) Run(ctx context.Context, changed func(ifindex int)) error {
 	for ctx.Err() == nil {
 		r.mu.Lock()
@@ -64,7 +67,7 @@ func (r *Rooms) follow(ctx context.Context, l *link, changed func(ifindex int)) 
 		return
 	case <-l.dead:
 		r.o.Log.Warn("the process that held our network namespace has ended")
-		changed(0)
+		changed(Ended)
 	case err := <-failed:
 		l.forget(id)
 		r.o.Log.Warn("our own network namespace is no longer watched", "error", err)

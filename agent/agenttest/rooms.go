@@ -90,11 +90,14 @@ func (w *World) RemoveNetns(path string, names ...string) {
 	for name, d := range w.devices {
 		if d.home == path {
 			delete(w.devices, name)
+			if key := vmnetd.FullName(d.VM, d.ID); path == OwnRoom && w.ears[key] != "" {
+				w.keeps[key] = true
+			}
 		}
 	}
 	if path == OwnRoom {
 		for _, changed := range w.onRoom {
-			go changed(0)
+			go changed(room.Ended)
 		}
 		return
 	}
@@ -177,7 +180,9 @@ func (p place) Ours(context.Context) (list []tapdev.Device, err error) {
 	err = p.w.do("Ours", func() error {
 		for _, d := range p.w.devices {
 			if d.home == p.name {
-				list = append(list, d.Device)
+				listed := d.Device
+				listed.IPs = nil
+				list = append(list, listed)
 			}
 		}
 		return nil
@@ -191,6 +196,9 @@ func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (
 		d, err := p.device(dev.VM, dev.ID)
 		if err != nil {
 			return err
+		}
+		if p.name == OwnRoom && len(p.w.keeps) > 0 { // what is kept has the addresses still
+			return vmnetd.Errorf(vmnetd.ErrBusy, "an address is on another device of the same uplink: %v", p.w.keeps)
 		}
 		d.settings, d.IPs = s, s.IPs
 		got = d.Device
@@ -322,7 +330,11 @@ func (Filters) Doctor(context.Context) []vmnetd.Check { return nil }
 
 // Watch implements agent.Learner.
 func (f Learner) Watch(spec learn.Spec) error {
-	return f.W.do("Learn", func() error { f.W.ears[spec.Key] = spec.MAC.String(); return nil })
+	return f.W.do("Learn", func() error {
+		f.W.ears[spec.Key] = spec.MAC.String()
+		delete(f.W.keeps, spec.Key)
+		return nil
+	})
 }
 
 // Forget implements agent.Learner.
@@ -330,6 +342,7 @@ func (f Learner) Forget(key string) {
 	f.W.mu.Lock()
 	defer f.W.mu.Unlock()
 	delete(f.W.ears, key)
+	delete(f.W.keeps, key)
 }
 
 // Run implements agent.Learner. Who was listened to ends with it.
@@ -342,6 +355,7 @@ func (f Learner) Run(ctx context.Context, heard func(learn.Event)) error {
 	defer f.W.mu.Unlock()
 	f.W.onHeard = nil
 	clear(f.W.ears)
+	clear(f.W.keeps)
 	return nil
 }
 

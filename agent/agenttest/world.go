@@ -53,6 +53,7 @@ type World struct {
 	ended     []*netns.NS              // those that were: their addresses are not given again
 	guards    map[string]filter.Spec   // by place and ifname
 	ears      map[string]string        // MACs of guests that are listened to
+	keeps     map[string]bool          // guests whose socket keeps a namespace of ours that has ended
 	hostLinks map[string]hostlink.Spec // by network
 	onRoom    []func(int)
 	onLost    []func()
@@ -99,7 +100,7 @@ type nic struct {
 // New makes an empty host.
 func New() *World {
 	return &World{nextIndex: 10, named: map[int]string{}, uplinks: map[string]*uplinkDev{}, devices: map[string]*device{}, vms: map[string]*vm{}, domains: map[string]*domain{}, procs: map[int][]int{}, at: map[string]hook{},
-		places: map[string]*netns.NS{}, guards: map[string]filter.Spec{}, ears: map[string]string{}, hostLinks: map[string]hostlink.Spec{}}
+		places: map[string]*netns.NS{}, guards: map[string]filter.Spec{}, ears: map[string]string{}, keeps: map[string]bool{}, hostLinks: map[string]hostlink.Spec{}}
 }
 
 // The four faces of the host, for the agent's interfaces of the same names.
