@@ -59,6 +59,7 @@ type Agent struct {
 	links   hostLinks
 	subs    subscribers
 
+	deciding  sync.Mutex // one decision until it is written down: the next one counts it
 	reloading sync.Mutex // one Reload at a time: what runs is what was accepted last
 	vlans     sync.Mutex // one change of VLAN devices at a time: the last NIC goes, or the first comes
 	looking   sync.Mutex // one look at the uplinks at a time: the later one has the last word

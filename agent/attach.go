@@ -112,18 +112,19 @@ func (a *Agent) attachNew(ctx context.Context, req vmnetd.Request, vm hypervisor
 	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
-	d, err := a.granted(ctx, req, vm, ids(kept)...)
+	r, err := a.intend(ctx, func() (record, error) {
+		d, err := a.granted(ctx, req, vm, ids(kept)...)
+		if err != nil {
+			return record{}, err
+		}
+		r := a.fromDecision(d, req, vm)
+		r.Defined, err = among(kept, d)
+		return r, err
+	})
 	if err != nil {
 		return vmnetd.Attachment{}, err
 	}
-	defined, err := among(kept, d)
-	if err != nil {
-		return vmnetd.Attachment{}, err
-	}
-	r, err := a.intend(ctx, d, req, vm, defined)
-	if err != nil {
-		return vmnetd.Attachment{}, err
-	}
+	defined := r.Defined
 	r, err = a.converge(ctx, r, vm)
 	if err == nil {
 		err = a.o.FP.Hit(failpoint.AttachReply)
@@ -258,15 +259,16 @@ func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM, req vmn
 	return a.shown(r), nil
 }
 
-// intend writes down what was decided; on an error nothing is. defined: the VM's
-// next start has it already.
-func (a *Agent) intend(ctx context.Context, d policy.Decision, req vmnetd.Request, vm hypervisor.VM, defined bool) (record, error) {
-	if err := a.o.FP.Hit(failpoint.AttachDecided); err != nil {
-		return record{}, err
-	}
-	r := a.fromDecision(d, req, vm)
-	r.Defined = defined
-	if err := a.write(r); err != nil {
+// intend writes down what is decided; on an error nothing is.
+func (a *Agent) intend(ctx context.Context, decide func() (record, error)) (record, error) {
+	r, err := a.writeDecided(func() (record, error) {
+		r, err := decide()
+		if err == nil {
+			err = a.o.FP.Hit(failpoint.AttachDecided)
+		}
+		return r, err
+	})
+	if err != nil {
 		return record{}, err
 	}
 	a.store.release(r.key())
@@ -274,6 +276,21 @@ func (a *Agent) intend(ctx context.Context, d policy.Decision, req vmnetd.Reques
 		return record{}, a.void(ctx, r, err)
 	}
 	a.changed(r)
+	return r, nil
+}
+
+// writeDecided decides and stores the intent as one step: it counts in the next
+// decision, whichever VM that is about. decide asks nobody outside this host's kernel.
+func (a *Agent) writeDecided(decide func() (record, error)) (record, error) {
+	a.deciding.Lock()
+	defer a.deciding.Unlock()
+	r, err := decide()
+	if err == nil {
+		err = a.write(r)
+	}
+	if err != nil {
+		return record{}, err
+	}
 	return r, nil
 }
 

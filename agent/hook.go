@@ -92,23 +92,23 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 	nic := dom.NICOf(i)
 	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, IPs: splitIPs(nic.IPs), Queues: i.Queues}
 	vm := hypervisor.VM{Name: dom.Name, UUID: dom.UUID, Via: viaLibvirt, VCPUs: dom.VCPUs, Labels: dom.Labels}
-	d, err := a.granted(ctx, req, vm)
+	r, err := a.writeDecided(func() (record, error) {
+		d, err := a.granted(ctx, req, vm)
+		if err != nil {
+			return record{}, err
+		}
+		r := a.fromDecision(d, req, vm)
+		r.Ifname, r.Halted, r.Defined = i.Target, true, true
+		if i.MTU > d.MTU && d.MTU != 0 {
+			return record{}, vmnetd.Errorf(vmnetd.ErrDenied, "%s asks for MTU %d, and network %s gives it %d", r.FullName(), i.MTU, r.Network, d.MTU).
+				WithNext("write at most that in <mtu size=…>, or leave it out")
+		}
+		if i.MTU != 0 {
+			r.MTU = i.MTU
+		}
+		return r, a.usedBy(r)
+	})
 	if err != nil {
-		return record{}, err
-	}
-	r := a.fromDecision(d, req, vm)
-	r.Ifname, r.Halted, r.Defined = i.Target, true, true
-	if i.MTU > d.MTU && d.MTU != 0 {
-		return record{}, vmnetd.Errorf(vmnetd.ErrDenied, "%s asks for MTU %d, and network %s gives it %d", r.FullName(), i.MTU, r.Network, d.MTU).
-			WithNext("write at most that in <mtu size=…>, or leave it out")
-	}
-	if i.MTU != 0 {
-		r.MTU = i.MTU
-	}
-	if err := a.usedBy(r); err != nil {
-		return record{}, err
-	}
-	if err := a.write(r); err != nil {
 		return record{}, err
 	}
 	if r, _, err = a.device(ctx, r); err != nil {

@@ -113,11 +113,13 @@ func (a *Agent) openTap(ctx context.Context, req vmnetd.Request) (vmnetd.Attachm
 			WithNext(strings.Join([]string{"vmnetd detach", r.VM, "--id", r.ID}, " ") + ", or take another --id")
 	}
 	vm := hypervisor.VM{Name: req.VM, Via: req.Via}
-	d, err := a.granted(ctx, req, vm)
-	if err != nil {
-		return vmnetd.Attachment{}, nil, err
-	}
-	r, err := a.intend(ctx, d, req, vm, false)
+	r, err := a.intend(ctx, func() (record, error) {
+		d, err := a.granted(ctx, req, vm)
+		if err != nil {
+			return record{}, err
+		}
+		return a.fromDecision(d, req, vm), nil
+	})
 	if err != nil {
 		return vmnetd.Attachment{}, nil, err
 	}

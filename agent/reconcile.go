@@ -333,13 +333,19 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 		a.wishPending(req, vm, findErr)
 		return
 	}
-	d, err := a.decide(ctx, req, vm)
-	if err != nil && r.Problem != err.Error() {
-		a.refused(req, err) // once, not at each look
-	}
-	if err == nil {
-		r, err = a.intend(ctx, d, req, vm, a.isKept(k))
-	}
+	was := r.Problem
+	r, err := a.intend(ctx, func() (record, error) {
+		d, err := a.decide(ctx, req, vm)
+		if err != nil && was != err.Error() {
+			a.refused(req, err) // once, not at each look
+		}
+		if err != nil {
+			return record{}, err
+		}
+		r := a.fromDecision(d, req, vm)
+		r.Defined = a.isKept(k)
+		return r, nil
+	})
 	if err != nil {
 		a.wishPending(req, vm, err)
 		return

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -295,6 +297,35 @@ func TestAClaimKilledAtAnyCallIsFinishedByTheNextStart(t *testing.T) {
 				return h.livesIn(att.Ifname, agenttest.OwnRoom)
 			})
 			h.halt()
+		}
+	}
+}
+
+func TestOfManyThatAskForOneAddressAtOnceOneGetsIt(t *testing.T) {
+	const many = 8
+	w := newWorld()
+	for i := range many {
+		w.StartVM(fmt.Sprintf("vm%d", i))
+	}
+	h := newHost(t, w, testConfig())
+	h.start()
+	for n := range 20 {
+		var got atomic.Int32
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				_, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: fmt.Sprintf("vm%d", i), IPs: []string{fmt.Sprintf("192.0.2.%d", n+1)}})
+				switch {
+				case err == nil:
+					got.Add(1)
+				case !errors.Is(err, vmnetd.ErrBusy):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if got.Load() != 1 {
+			t.Fatalf("%d got it", got.Load())
 		}
 	}
 }
