@@ -86,8 +86,9 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 		VM:          policy.VM{Name: req.VM, UUID: vm.UUID, NIC: req.ID, VCPUs: vm.VCPUs, Running: vm.Running},
 		VHost:       vhost,
 		VHostReason: why,
-		MACSeed:     cmp.Or(vm.UUID, a.o.Machine+"/"+req.VM),
+		NameSeed:    a.o.Machine + "/" + req.VM,
 	}
+	f.MACSeed = cmp.Or(vm.UUID, f.NameSeed)
 	if vm.Netns != "" {
 		f.Netns = &policy.Netns{Path: vm.Netns, Trusted: vm.Trusted}
 	}

@@ -132,7 +132,7 @@ func (r *record) take(dev tapdev.Device) {
 
 // gone is the device that the record had, for what it may have left in /dev.
 func (r record) gone() tapdev.Device {
-	return tapdev.Device{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Ifindex: r.Ifindex, Rdev: r.Rdev}
+	return tapdev.Device{VM: r.VM, ID: r.ID, Kind: r.Kind, Ifname: r.Ifname, Ifindex: r.Ifindex, Lower: r.Lower, Rdev: r.Rdev}
 }
 
 func compareKeys(a, b key) int {

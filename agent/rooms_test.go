@@ -67,6 +67,19 @@ func TestAnIpvtapLivesInVmnetdsNamespaceWithItsGuestsAddresses(t *testing.T) {
 	detachAll(t, h, "ip1")
 }
 
+func TestAnIpvtapKeepsItsMTUWhenItsUplinksGrows(t *testing.T) {
+	h, att := ipvtapHost(t)
+	h.w.SetMTU("u0", 9000)
+	eventually(t, "as before", is(func() bool { return h.w.Settled(att.Ifname).MTU == 1500 }))
+	eventually(t, "sound", func() error {
+		r, _ := h.agent.store.get(key{"ip1", "net0"})
+		if !h.agent.sound(t.Context(), r) {
+			return fmt.Errorf("%+v", r)
+		}
+		return h.works("ip1", "net0")
+	})
+}
+
 func detachAll(t *testing.T, h *host, vm string) {
 	t.Helper()
 	if _, err := h.agent.Detach(t.Context(), Caller{}, vm, Selector{All: true}); err != nil {

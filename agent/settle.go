@@ -67,6 +67,9 @@ func (a *Agent) furnish(ctx context.Context, r record, p room.Place) (tapdev.Dev
 		return dev, err
 	}
 	s := tapdev.Settings{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Guest: !r.endpoint(), IPs: r.delivered()}
+	if lower, ok := a.o.Links.ByIndex(r.Lower); ok && !r.endpoint() { // an ipvtap has its uplink's whenever that changes (ipvlan_main.c, ipvlan_adjust_mtu)
+		s.MTU = min(r.MTU, lower.MTU)
+	}
 	if r.endpoint() {
 		s.Name, s.Routes = r.Name, r.Terms.Routes
 		s.MAC, err = r.ownMAC()

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -504,5 +505,19 @@ func TestOrdinalsReadAsWords(t *testing.T) {
 		if got := ordinal(n); got != want {
 			t.Errorf("%d: %s", n, got)
 		}
+	}
+}
+
+func TestTheMACThatWasDerivedBeforeTheVMHadAUUIDIsGiven(t *testing.T) {
+	f := exampleFacts()
+	f.NameSeed = "machine/db-1"
+	before := vmnetd.DeriveMAC(f.NameSeed, "net0").String()
+	d, err := exampleSet().Decide(vmnetd.Request{VM: "db-1", ID: "net0", MAC: before}, f)
+	if err != nil || d.MAC != before {
+		t.Errorf("%+v, %v", d, err)
+	}
+	f.NameSeed = "machine/db-2"
+	if _, err := exampleSet().Decide(vmnetd.Request{VM: "db-1", ID: "net0", MAC: before}, f); !errors.Is(err, vmnetd.ErrDenied) {
+		t.Errorf("%v", err)
 	}
 }

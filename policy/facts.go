@@ -15,6 +15,7 @@ type Facts struct {
 	VHost       bool
 	VHostReason string // why there is no vhost-net
 	MACSeed     string // what MACs derive from: the VM's UUID, or machine-id and name
+	NameSeed    string // machine-id and name: what they derived from before the VM had a UUID
 	Unknown     bool   // facts are not known (explain --file): nothing is unfit
 
 	Netns     *Netns                  // the NIC is for this network namespace; nil: for a VM

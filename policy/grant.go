@@ -173,13 +173,10 @@ func sourceWithAt(s source) string {
 // chooseMAC takes the MAC asked for or derives one. The derived one may always
 // be asked for: it is what the NIC has anyway.
 func (c *choice) chooseMAC() error {
-	derived := ""
-	if c.f.MACSeed != "" {
-		derived = vmnetd.DeriveMAC(c.f.MACSeed, c.d.ID).String()
-	}
+	derived := c.derivedMAC(c.f.MACSeed)
 	switch {
 	case c.req.MAC != "":
-		return c.askedMAC(derived)
+		return c.askedMAC()
 	case derived == "" && !c.f.Unknown:
 		return vmnetd.Errorf(vmnetd.ErrFailed, "no MAC can be derived for %s: neither the VM's UUID nor this host's machine-id is known", c.nic()).
 			WithNext("give one with --mac")
@@ -188,9 +185,16 @@ func (c *choice) chooseMAC() error {
 	return nil
 }
 
-func (c *choice) askedMAC(derived string) error {
+func (c *choice) derivedMAC(seed string) string {
+	if seed == "" {
+		return ""
+	}
+	return vmnetd.DeriveMAC(seed, c.d.ID).String()
+}
+
+func (c *choice) askedMAC() error {
 	c.mac, c.d.MAC, c.d.MACFrom = c.req.MAC, c.req.MAC, "asked for"
-	if c.grant.macs == nil || c.req.MAC == derived {
+	if c.grant.macs == nil || c.req.MAC == c.derivedMAC(c.f.MACSeed) || c.req.MAC == c.derivedMAC(c.f.NameSeed) {
 		return nil
 	}
 	for _, glob := range c.grant.macs {

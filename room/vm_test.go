@@ -65,6 +65,10 @@ func TestVMAGuestOnAnIPVTapInOurNamespaceIsReachedAndNobodyAnswersForIt(t *testi
 			t.Errorf("no frame to %s reaches the guest's queue", g)
 		}
 	}
+	l.ns.Set(t, "up0", rtnl.MTU(2000)) // and with it every ipvtap's
+	if dev, err = p.Settle(t.Context(), dev, tapdev.Settings{VM: "a", ID: "net0", Guest: true, IPs: ips, MTU: 1500}); err != nil || dev.MTU != 1500 {
+		t.Errorf("%+v, %v", dev, err)
+	}
 	l.taken(t, p, "up0", guest[0])
 }
 

@@ -144,7 +144,8 @@ func (h *Host) RemoveNICs(ctx context.Context, devs ...Device) error {
 }
 
 // RemoveLeft is RemoveNICs for a device in a namespace that only its number in this
-// one names any more: its path has gone, and processes keep it.
+// one names any more, since its path has gone and processes keep it, or whose root has
+// changed the mark: then it is told by its kind and its lower device.
 func (h *Host) RemoveLeft(ctx context.Context, nsid int, dev Device) error {
 	link, err := h.conn.LinkIn(ctx, nsid, dev.Ifindex)
 	if errors.Is(err, vmnetd.ErrNotFound) {
@@ -153,7 +154,8 @@ func (h *Host) RemoveLeft(ctx context.Context, nsid int, dev Device) error {
 	if err != nil {
 		return err
 	}
-	if now, ours := marked(link); !ours || now.VM != dev.VM || now.ID != dev.ID {
+	now, ours := marked(link)
+	if (!ours || now.VM != dev.VM || now.ID != dev.ID) && (link.Kind != string(dev.Kind) || link.Lower != dev.Lower || dev.Lower == 0) {
 		return nil
 	}
 	err = h.conn.DeleteIn(ctx, nsid, link.Index)

@@ -22,6 +22,7 @@ type Port struct {
 type Settings struct {
 	Name   string           `json:"name,omitempty"` // "": as it is
 	MAC    net.HardwareAddr `json:"mac,omitempty"`  // nil: as it is
+	MTU    int              `json:"mtu,omitempty"`  // 0: as it is
 	IPs    []netip.Prefix   `json:"ips,omitempty"`  // all that it is to have; others of ours are removed
 	Routes []Route          `json:"routes,omitempty"`
 

@@ -11,7 +11,7 @@ import (
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
-// Settle gives a device of this namespace its mark, name, MAC, addresses and routes,
+// Settle gives a device of this namespace its mark, name, MAC, MTU, addresses and routes,
 // and reads them back. It is idempotent. With Guest all addresses on the device are
 // ours; without, those that we gave it are (rtnl.Ours), and what else is there stays.
 // Routes need the device up, so it is up afterwards where there are any.
@@ -64,7 +64,7 @@ func (h *Host) nicOf(ctx context.Context, dev Device, s Settings) (rtnl.Link, er
 	return h.findNIC(ctx, s.VM, s.ID, s.Ifname)
 }
 
-// identify gives a device its mark, group, name and MAC, each where it lacks it.
+// identify gives a device its mark, group, MTU, name and MAC, each where it lacks it.
 func (h *Host) identify(ctx context.Context, link rtnl.Link, s Settings) error {
 	ch := rtnl.Change{Index: link.Index}
 	if link.Alias == "" {
@@ -76,6 +76,11 @@ func (h *Host) identify(ctx context.Context, link rtnl.Link, s Settings) error {
 	if ch.Attrs != nil {
 		if err := h.conn.Set(ctx, ch); err != nil {
 			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot mark %s as ours: %w", link.Name, err)
+		}
+	}
+	if s.MTU != 0 && link.MTU != s.MTU {
+		if err := h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.MTU(s.MTU)}}); err != nil {
+			return vmnetd.Errorf(vmnetd.ErrFailed, "cannot give %s the MTU %d: %w", vmnetd.Printable(vmnetd.FullName(s.VM, s.ID)), s.MTU, err)
 		}
 	}
 	if err := h.rename(ctx, link, s); err != nil {
@@ -138,6 +143,8 @@ func (h *Host) settled(ctx context.Context, index int, s Settings) (Device, erro
 		return otherwise("it is named %s", link.Name)
 	case s.MAC != nil && !bytes.Equal(link.MAC, s.MAC):
 		return otherwise("MAC %s, not %s", link.MAC, s.MAC)
+	case s.MTU != 0 && link.MTU != s.MTU:
+		return otherwise("MTU %d, not %d", link.MTU, s.MTU)
 	case s.Guest && !link.AllMulti:
 		return otherwise("allmulticast is off")
 	}

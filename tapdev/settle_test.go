@@ -66,6 +66,45 @@ func (a *away) settle(t *testing.T, dev Device, s Settings) Device {
 	return dev
 }
 
+func TestADeviceWhoseMarkItsNamespacesRootChangedIsRemoved(t *testing.T) {
+	l := newLab(t, nil)
+	a := newAway(t, l)
+	dev := a.moved(t, l)
+	nsid, err := l.ns.Conn().EnsureNSID(t.Context(), a.ns.NS().Fd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.ns.Set(t, dev.Ifname, rtnl.Alias("mine"))
+	for _, change := range []func(*Device){
+		func(d *Device) { d.Kind = vmnetd.Ipvlan }, func(d *Device) { d.Lower++ }, func(d *Device) { d.Lower = 0 },
+	} {
+		other := dev
+		change(&other)
+		if err := l.RemoveLeft(t.Context(), nsid, other); err != nil {
+			t.Fatal(err)
+		}
+		a.ns.Link(t, dev.Ifname) // still there
+	}
+	if err := l.RemoveLeft(t.Context(), nsid, dev); err != nil {
+		t.Fatal(err)
+	}
+	if link, err := a.ns.Conn().LinkByIndex(t.Context(), dev.Ifindex); err == nil {
+		t.Errorf("%+v is left", link)
+	}
+}
+
+func TestAnMTUIsSettled(t *testing.T) {
+	l := newLab(t, nil)
+	a := newAway(t, l)
+	dev := a.moved(t, l)
+	if dev = a.settle(t, dev, Settings{MTU: 1400}); dev.MTU != 1400 {
+		t.Errorf("%+v", dev)
+	}
+	if dev = a.settle(t, dev, Settings{}); dev.MTU != 1400 {
+		t.Errorf("%+v", dev)
+	}
+}
+
 func prefixes(list ...string) (ps []netip.Prefix) {
 	for _, p := range list {
 		ps = append(ps, netip.MustParsePrefix(p))

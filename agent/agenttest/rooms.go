@@ -1,6 +1,7 @@
 package agenttest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -200,7 +201,7 @@ func (p place) Settle(_ context.Context, dev tapdev.Device, s tapdev.Settings) (
 		if p.name == OwnRoom && len(p.w.keeps) > 0 { // what is kept has the addresses still
 			return vmnetd.Errorf(vmnetd.ErrBusy, "an address is on another device of the same uplink: %v", p.w.keeps)
 		}
-		d.settings, d.IPs = s, s.IPs
+		d.settings, d.IPs, d.MTU = s, s.IPs, cmp.Or(s.MTU, d.MTU)
 		got = d.Device
 		return nil
 	})

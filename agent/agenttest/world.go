@@ -232,14 +232,14 @@ func (w *World) AddUplink(name, mac string) {
 }
 
 // SetMTU gives an uplink another MTU; devices on it that are larger are pulled
-// down, as in the kernel.
+// down, and ipvtaps up, too, as in the kernel.
 func (w *World) SetMTU(name string, mtu int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := w.uplinks[name]
 	u.mtu = mtu
 	for _, d := range w.devices {
-		if d.uplink == name && d.MTU > mtu {
+		if d.uplink == name && (d.MTU > mtu || d.Kind == vmnetd.Ipvtap) {
 			d.MTU = mtu
 			w.linkChanged(d.Ifindex)
 		}
