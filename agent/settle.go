@@ -66,14 +66,7 @@ func (a *Agent) furnish(ctx context.Context, r record, p room.Place) (tapdev.Dev
 	if err != nil {
 		return dev, err
 	}
-	s := tapdev.Settings{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Guest: !r.endpoint(), IPs: r.delivered()}
-	if lower, ok := a.o.Links.ByIndex(r.Lower); ok && !r.endpoint() { // an ipvtap has its uplink's whenever that changes (ipvlan_main.c, ipvlan_adjust_mtu)
-		s.MTU = min(r.MTU, lower.MTU)
-	}
-	if r.endpoint() {
-		s.Name, s.Routes = r.Name, r.Terms.Routes
-		s.MAC, err = r.ownMAC()
-	}
+	s, err := a.settings(r)
 	if err == nil {
 		dev, err = p.Settle(ctx, dev, s)
 	}
@@ -84,6 +77,19 @@ func (a *Agent) furnish(ctx context.Context, r record, p room.Place) (tapdev.Dev
 		err = p.SetUp(ctx, dev, true)
 	}
 	return dev, err
+}
+
+// settings is what the device is to have in its place. An ipvtap has its uplink's MTU
+// whenever that changes (drivers/net/ipvlan/ipvlan_main.c, ipvlan_adjust_mtu).
+func (a *Agent) settings(r record) (s tapdev.Settings, err error) {
+	s = tapdev.Settings{VM: r.VM, ID: r.ID, Ifname: r.Ifname, Guest: !r.endpoint(), IPs: r.delivered()}
+	if r.endpoint() {
+		s.Name, s.Routes = r.Name, r.Terms.Routes
+		s.MAC, err = r.ownMAC()
+	} else if lower, ok := a.o.Links.ByIndex(r.Lower); ok {
+		s.MTU = min(r.MTU, lower.MTU)
+	}
+	return s, err
 }
 
 // ownMAC is the MAC to give in the place; nil where the kind has its uplink's.

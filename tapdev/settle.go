@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -139,12 +140,8 @@ func (h *Host) settled(ctx context.Context, index int, s Settings) (Device, erro
 	switch {
 	case link.Alias != vmnetd.Alias(s.VM, s.ID):
 		return otherwise("it has the mark %q", vmnetd.Printable(link.Alias))
-	case s.Name != "" && link.Name != s.Name:
-		return otherwise("it is named %s", link.Name)
-	case s.MAC != nil && !bytes.Equal(link.MAC, s.MAC):
-		return otherwise("MAC %s, not %s", link.MAC, s.MAC)
-	case s.MTU != 0 && link.MTU != s.MTU:
-		return otherwise("MTU %d, not %d", link.MTU, s.MTU)
+	case s.differs(link) != "":
+		return otherwise("%s", s.differs(link))
 	case s.Guest && !link.AllMulti:
 		return otherwise("allmulticast is off")
 	}
@@ -152,4 +149,17 @@ func (h *Host) settled(ctx context.Context, index int, s Settings) (Device, erro
 		return otherwise("%s is not on it", missing)
 	}
 	return dev, nil
+}
+
+// differs is what of name, MAC and MTU the link has in another way, "" for nothing.
+func (s Settings) differs(link rtnl.Link) string {
+	switch {
+	case s.Name != "" && link.Name != s.Name:
+		return "it is named " + link.Name
+	case s.MAC != nil && !bytes.Equal(link.MAC, s.MAC):
+		return fmt.Sprintf("MAC %s, not %s", link.MAC, s.MAC)
+	case s.MTU != 0 && link.MTU != s.MTU:
+		return fmt.Sprintf("MTU %d, not %d", link.MTU, s.MTU)
+	}
+	return ""
 }
