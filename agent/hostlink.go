@@ -221,17 +221,16 @@ func (a *Agent) roomForMAC(want wantedHostLink, state uplink.State) error {
 		return nil
 	}
 	facts := a.uplinkFacts(want.Uplink, state)
+	users := slices.Clone(facts.Users)
+	for _, v := range facts.VLANs {
+		users = append(users, v.Users...)
+	}
 	macs := map[string]bool{facts.MAC: true}
-	for _, u := range facts.Users {
+	for _, u := range users {
 		if u.Owner == policy.HostLinkOwner+want.Network {
 			return nil // it has its MAC already
 		}
 		macs[u.MAC] = true
-	}
-	for _, v := range facts.VLANs {
-		for _, u := range v.Users {
-			macs[u.MAC] = true
-		}
 	}
 	if len(macs) < limit {
 		return nil

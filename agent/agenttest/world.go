@@ -520,14 +520,35 @@ func (f Uplinks) State(_ context.Context, spec uplink.Spec) (uplink.State, error
 			return nil
 		}
 		s.Present, s.Link = true, f.W.uplinkLink(spec.Name, u)
-		for _, d := range f.W.devices {
-			if d.uplink == spec.Name && d.home == "" {
-				s.Users = append(s.Users, f.W.link(d))
+		s.Users = f.W.on(spec.Name)
+		for name, v := range f.W.uplinks {
+			if v.over == u.index {
+				s.VLANs = append(s.VLANs, uplink.OnVLAN{ID: v.vlan, Link: f.W.uplinkLink(name, v), Users: f.W.on(name)})
 			}
 		}
 		return nil
 	})
 	return s, err
+}
+
+// on is what stands on a device of the host's own namespace.
+func (w *World) on(name string) []rtnl.Link {
+	var links []rtnl.Link
+	for _, d := range w.devices {
+		if d.uplink == name && d.home == "" {
+			links = append(links, w.link(d))
+		}
+	}
+	for _, l := range w.hostLinks {
+		if w.uplinks[name].index == l.Lower {
+			links = append(links, hostLink(l))
+		}
+	}
+	return links
+}
+
+func hostLink(l hostlink.Spec) rtnl.Link {
+	return rtnl.Link{Name: "vml-" + l.Network, Kind: string(l.Kind), Lower: l.Lower, LowerHere: true, MAC: l.MAC, Mode: string(l.Mode), Flag: l.Flag, Alias: "vmnetd-host:" + l.Network}
 }
 
 // Link implements agent.Uplinks.
