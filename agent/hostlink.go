@@ -3,10 +3,12 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hostlink"
@@ -22,6 +24,9 @@ func (a *Agent) HostLinks() []vmnetd.HostLink { return a.links.shown() }
 func (a *Agent) HostLink(ctx context.Context, _ Caller, req vmnetd.HostLinkRequest) (vmnetd.HostLink, error) {
 	a.links.changing.Lock()
 	defer a.links.changing.Unlock()
+	if ctx.Err() != nil {
+		return vmnetd.HostLink{}, vmnetd.Errorf(vmnetd.ErrBusy, "other changes of host links took too long").WithNext("try again")
+	}
 	n, err := a.networkOf(req.Network)
 	if req.Remove {
 		return a.dropHostLink(ctx, req.Network, err)
@@ -51,21 +56,29 @@ func (a *Agent) HostLink(ctx context.Context, _ Caller, req vmnetd.HostLinkReque
 	return made, nil
 }
 
+// linkUndoTime bounds what is taken back after the caller's time is up.
+const linkUndoTime = 15 * time.Second
+
 // giveUpHostLink brings things back to what they were before a link could not be
 // had as asked for.
 func (a *Agent) giveUpHostLink(ctx context.Context, was wantedHostLink, there bool, want wantedHostLink, why error) error {
-	if !there {
-		_, err := a.dropHostLink(ctx, want.Network, nil)
-		if err != nil {
-			a.o.Log.Error("undo of a host link that failed", "network", want.Network, "err", err)
-		}
-		return why
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), linkUndoTime)
+	defer cancel()
+	if err := a.undoHostLink(ctx, was, there, want); err != nil {
+		a.o.Log.Error("undo of a host link that failed", "network", want.Network, "err", err)
 	}
-	if err := a.links.put(was); err != nil {
-		a.o.Log.Error("host links", "err", err)
+	if !there || was.Uplink != want.Uplink || was.VLAN != want.VLAN {
+		a.releaseLinkVLAN(ctx, want)
 	}
-	a.lookAtHostLinks()
 	return why
+}
+
+func (a *Agent) undoHostLink(ctx context.Context, was wantedHostLink, there bool, want wantedHostLink) error {
+	if there {
+		defer a.lookAtHostLinks()
+		return a.links.put(was)
+	}
+	return errors.Join(a.o.HostLinks.Remove(ctx, want.Network), a.links.drop(want.Network))
 }
 
 func (a *Agent) dropHostLink(ctx context.Context, network string, unknown error) (vmnetd.HostLink, error) {

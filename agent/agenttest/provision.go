@@ -138,8 +138,11 @@ func (f Provisioner) EnsureVLAN(_ context.Context, lower rtnl.Link, vlan int) (r
 }
 
 // ReleaseVLAN implements agent.Provisioner.
-func (f Provisioner) ReleaseVLAN(_ context.Context, lower, vlan int) error {
+func (f Provisioner) ReleaseVLAN(ctx context.Context, lower, vlan int) error {
 	return f.W.do("ReleaseVLAN", func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		name := fmt.Sprintf("%s.%d", f.W.named[lower], vlan)
 		for _, d := range f.W.devices {
 			if d.uplink == name {

@@ -385,8 +385,14 @@ func (f HostLinks) Ensure(_ context.Context, spec hostlink.Spec) (hostlink.Link,
 }
 
 // Remove implements agent.HostLinks.
-func (f HostLinks) Remove(_ context.Context, network string) error {
-	return f.W.do("RemoveHostLink", func() error { delete(f.W.hostLinks, network); return nil })
+func (f HostLinks) Remove(ctx context.Context, network string) error {
+	return f.W.do("RemoveHostLink", func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		delete(f.W.hostLinks, network)
+		return nil
+	})
 }
 
 // Ours implements agent.HostLinks.
