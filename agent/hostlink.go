@@ -112,7 +112,7 @@ func (a *Agent) networkOf(name string) (policy.Network, error) {
 
 // wantedLink is what a request makes of the link that is there, or of none.
 func (a *Agent) wantedLink(ctx context.Context, n policy.Network, req vmnetd.HostLinkRequest, was wantedHostLink) (wantedHostLink, error) {
-	want := wantedHostLink{Network: n.Name, Uplink: cmp.Or(req.Uplink, was.Uplink), VLAN: n.VLAN, IPs: was.IPs}
+	want := wantedHostLink{Network: n.Name, Uplink: cmp.Or(req.Uplink, was.Uplink), VLAN: n.VLAN, IPs: was.IPs, Mode: was.Mode, Flag: was.Flag}
 	if len(req.IPs) > 0 {
 		want.IPs = nil
 	}
@@ -189,6 +189,12 @@ func (a *Agent) ensureHostLink(ctx context.Context, want wantedHostLink) (vmnetd
 	if err != nil {
 		return vmnetd.HostLink{}, err
 	}
+	if want.Mode != ls.Mode || want.Flag != ls.Flag {
+		want.Mode, want.Flag = ls.Mode, ls.Flag
+		if err := a.links.put(want); err != nil {
+			return vmnetd.HostLink{}, err
+		}
+	}
 	shown := shownLink(want, made, slices.Concat(ls.Guests, ls.Claimed))
 	a.links.note(want.Network, shown)
 	return shown, nil
@@ -203,8 +209,8 @@ func shownLink(want wantedHostLink, made hostlink.Link, guests []netip.Addr) vmn
 	return l
 }
 
-// linkSpec is the link of the family that stands on the uplink, or else of the
-// network's first mode.
+// linkSpec is the link of the family that stands on the uplink, or else of what it
+// was before, or of the network's first mode.
 func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.State) (hostlink.Spec, error) {
 	like := a.companion(want, state)
 	info := like.Mode.Info()
@@ -212,9 +218,11 @@ func (a *Agent) linkSpec(ctx context.Context, want wantedHostLink, state uplink.
 		return hostlink.Spec{}, vmnetd.Errorf(vmnetd.ErrInvalid, "guests on bridge %s reach this host without a link", want.Uplink).
 			WithNext(fmt.Sprintf("give the bridge an address: ip address add %s dev %s", want.IPs[0], state.Link.Name))
 	}
-	s := hostlink.Spec{Network: want.Network, Kind: info.Endpoint, Mode: like.Mode, Flag: like.Flag, IPs: want.IPs}
+	s := hostlink.Spec{Network: want.Network, Kind: info.Endpoint, Mode: like.Mode, IPs: want.IPs}
 	s.Guests, s.Claimed = a.guestsOf(want)
-	if !info.SharesMAC {
+	if info.SharesMAC {
+		s.Flag = cmp.Or(like.Flag, policy.FlagBridge)
+	} else {
 		if err := a.roomForMAC(want, state); err != nil {
 			return hostlink.Spec{}, err
 		}
@@ -253,7 +261,8 @@ func (a *Agent) roomForMAC(want wantedHostLink, state uplink.State) error {
 }
 
 // companion is the guest whose family the link has to have: one that stands on the
-// same lower device, or the one that the network would take first.
+// same lower device, or did when the link was last made, or the one that the network
+// would take first.
 func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
 	facts := a.uplinkFacts(want.Uplink, state)
 	users := facts.Users
@@ -266,19 +275,31 @@ func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
 		}
 	}
 	cfg := a.config()
-	for _, n := range cfg.Policy.Networks {
-		if n.Name != want.Network {
+	oneMAC := facts.Wireless || cfg.Policy.Limits[want.Uplink].MaxMACs == 1
+	first := firstOffered(cfg.Policy, want.Network, facts, oneMAC)
+	switch {
+	case want.Mode == "", first.Mode.Info().HostSees, oneMAC && !want.Mode.Info().SharesMAC:
+		return first
+	}
+	return policy.User{Mode: want.Mode, Flag: want.Flag}
+}
+
+// firstOffered is the guest that a network would take first.
+func firstOffered(set policy.Set, network string, facts policy.Uplink, oneMAC bool) policy.User {
+	for _, n := range set.Networks {
+		if n.Name != network {
 			continue
 		}
-		modes := slices.Concat(n.Grant.Modes, cfg.Policy.Defaults.Modes, []vmnetd.Mode{vmnetd.Bridge})
+		modes := slices.Concat(n.Grant.Modes, set.Defaults.Modes, []vmnetd.Mode{vmnetd.Bridge})
+		flag := cmp.Or(n.Grant.Flag, set.Defaults.Flag)
 		if first := modes[0]; first != vmnetd.Auto {
-			return policy.User{Mode: first, Flag: n.Grant.Flag}
+			return policy.User{Mode: first, Flag: flag}
 		}
 		switch {
 		case vmnetd.FamilyOf(facts.Kind) == vmnetd.FamilyBridge:
 			return policy.User{Mode: vmnetd.AutoOnBridge[0]}
-		case facts.Wireless || cfg.Policy.Limits[want.Uplink].MaxMACs == 1 || facts.PromiscAt > 0:
-			return policy.User{Mode: vmnetd.L2, Flag: n.Grant.Flag}
+		case oneMAC || facts.PromiscAt > 0:
+			return policy.User{Mode: vmnetd.L2, Flag: flag}
 		}
 	}
 	return policy.User{Mode: vmnetd.Bridge}

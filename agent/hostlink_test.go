@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -92,5 +94,79 @@ func TestAHostLinkIsNotBegunOnceItsCallersTimeIsUp(t *testing.T) {
 	}
 	if made := h.w.HostLinks(); len(made) != 0 {
 		t.Errorf("made: %+v", made)
+	}
+}
+
+// reboot takes away what a reboot takes: the devices, the VMs and what is kept in
+// /run.
+func (h *host) reboot() {
+	h.t.Helper()
+	h.halt()
+	if err := os.RemoveAll(filepath.Join(h.dir, "state.json")); err != nil {
+		h.t.Fatal(err)
+	}
+	h.w = newWorld()
+	h.start()
+}
+
+func TestAHostLinkIsAfterARebootWhatItWasBesideItsGuests(t *testing.T) {
+	cfg := roomConfig()
+	one := &cfg.Policy.Networks[len(cfg.Policy.Networks)-1]
+	one.Grant.Modes = []vmnetd.Mode{vmnetd.Bridge, vmnetd.L2}
+	cfg.Policy.Rules[0].Grant.Flag = policy.FlagVEPA
+	w := newWorld()
+	w.StartVM("ip1")
+	h := newHost(t, w, cfg)
+	h.start()
+	guest := vmnetd.Request{VM: "ip1", Network: "one", Mode: vmnetd.L2, IPs: []string{"192.0.2.11"}}
+	attach(t, h.agent, guest)
+	if l, err := h.linkTo("one"); err != nil || l.Kind != vmnetd.Ipvlan {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	h.reboot()
+	eventually(t, "made again", is(func() bool { return len(h.w.HostLinks()) == 1 }))
+	if l := h.w.HostLinks()["one"]; l.Kind != vmnetd.Ipvlan || l.Mode != vmnetd.L2 || l.Flag != policy.FlagVEPA {
+		t.Errorf("%+v", l)
+	}
+	h.w.StartVM("ip1")
+	attach(t, h.agent, guest)
+	if again, err := h.linkTo("one"); err != nil || again.Changed {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+}
+
+func TestAHostLinkThatWasGivesWayToAnUplinkWithOneMAC(t *testing.T) {
+	cfg := testConfig()
+	cfg.Policy.Networks[0].Grant.Modes = []vmnetd.Mode{vmnetd.Auto}
+	h := newHost(t, newWorld(), cfg)
+	h.start()
+	if l, err := h.linkTo("lan"); err != nil || l.Kind != vmnetd.Macvlan {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	h.cfg.cfg.Policy.Limits = map[string]policy.Limits{"u0": {MaxMACs: 1}}
+	h.reboot()
+	eventually(t, "made again", is(func() bool { return h.w.HostLinks()["lan"].Kind == vmnetd.Ipvlan }))
+}
+
+func TestAHostLinkHasTheFlagThatGuestsOfItsNetworkWouldHave(t *testing.T) {
+	for _, c := range []struct {
+		modes         []vmnetd.Mode
+		network, want string
+	}{
+		{[]vmnetd.Mode{vmnetd.L2}, "", policy.FlagVEPA},
+		{[]vmnetd.Mode{vmnetd.L2}, policy.FlagPrivate, policy.FlagPrivate},
+		{[]vmnetd.Mode{vmnetd.Bridge, vmnetd.L2}, policy.FlagPrivate, ""}, // a macvlan has none
+	} {
+		cfg := testConfig()
+		cfg.Policy.Defaults.Flag = policy.FlagVEPA
+		cfg.Policy.Networks[0].Grant.Modes, cfg.Policy.Networks[0].Grant.Flag = c.modes, c.network
+		h := newHost(t, newWorld(), cfg)
+		h.start()
+		if _, err := h.linkTo("lan"); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.w.HostLinks()["lan"].Flag; got != c.want {
+			t.Errorf("%v: %q", c.modes, got)
+		}
 	}
 }

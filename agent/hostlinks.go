@@ -30,6 +30,11 @@ type wantedHostLink struct {
 	Uplink  string         `json:"uplink"`
 	VLAN    int            `json:"vlan,omitempty"`
 	IPs     []netip.Prefix `json:"ips"`
+
+	// What it was when it was last made. After a reboot it is there before any guest,
+	// and the guests that come have to fit beside it.
+	Mode vmnetd.Mode `json:"mode,omitempty"`
+	Flag string      `json:"flag,omitempty"`
 }
 
 func (w wantedHostLink) same(o wantedHostLink) bool { return reflect.DeepEqual(w, o) }
