@@ -131,6 +131,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	a.o.Links.OnChange(a.linkChanged)
+	a.o.Links.OnAddr(a.addressChanged)
 	g.Go(func() error { return a.o.Links.Run(ctx) })
 	g.Go(func() error { return a.o.Announcer.Run(ctx) })
 	g.Go(func() error { return a.o.Provisioner.Run(ctx, a.linkChanged) })

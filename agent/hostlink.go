@@ -12,6 +12,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hostlink"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/uplink"
 )
@@ -344,6 +345,16 @@ func (a *Agent) followHostLinks(ctx context.Context) error {
 		case <-a.links.bell:
 			a.ensureHostLinks(ctx)
 		}
+	}
+}
+
+// addressChanged hears of every address that the host gets or loses: by them it is
+// decided which traffic goes by a link. Those of the links are given by ourselves.
+// It must not block.
+func (a *Agent) addressChanged(ifindex int, addr rtnl.Addr) {
+	on, _ := a.o.Links.ByIndex(ifindex)
+	if !hostlink.IsOurs(on) && a.links.touchedBy(addr) {
+		a.lookAtHostLinks()
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent/agenttest"
+	"github.com/vmnetd/vmnetd/hostlink"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/policy"
 )
 
@@ -167,6 +170,38 @@ func TestAHostLinkHasTheFlagThatGuestsOfItsNetworkWouldHave(t *testing.T) {
 		}
 		if got := h.w.HostLinks()["lan"].Flag; got != c.want {
 			t.Errorf("%v: %q", c.modes, got)
+		}
+	}
+}
+
+func TestAHostLinkIsLookedAtWhenTheHostGetsAnAddressInItsPrefix(t *testing.T) {
+	h := newHost(t, newWorld(), testConfig())
+	h.start()
+	if _, err := h.linkTo("lan"); err != nil {
+		t.Fatal(err)
+	}
+	h.w.HostLinkGone("lan") // what shows that it was looked at
+	h.w.TellAddr("u0", rtnl.Addr{Prefix: netip.MustParsePrefix("192.0.2.5/24")})
+	eventually(t, "made again", is(func() bool { return len(h.w.HostLinks()) == 1 }))
+
+	h.halt() // what rings the bell now, nobody takes
+	for _, c := range []struct {
+		on   string
+		addr rtnl.Addr
+		want int
+	}{
+		{hostlink.Ifname("lan"), rtnl.Addr{Prefix: netip.MustParsePrefix("192.0.2.18/24")}, 0}, // its own
+		{"u0", rtnl.Addr{Prefix: netip.MustParsePrefix("198.51.100.5/24")}, 0},
+		{"u0", rtnl.Addr{Prefix: netip.MustParsePrefix("10.0.0.1/32"), Peer: netip.MustParsePrefix("10.0.0.2/32")}, 0},
+		{"u0", rtnl.Addr{Prefix: netip.MustParsePrefix("10.0.0.1/32"), Peer: netip.MustParsePrefix("192.0.2.2/32")}, 1},
+	} {
+		select {
+		case <-h.agent.links.bell:
+		default:
+		}
+		h.w.TellAddr(c.on, c.addr)
+		if got := len(h.agent.links.bell); got != c.want {
+			t.Errorf("%v on %s rings %d times, want %d", c.addr, c.on, got, c.want)
 		}
 	}
 }

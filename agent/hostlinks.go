@@ -12,6 +12,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/atomicfile"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // hostLinks is the links that this host is to have, kept over reboots in a file.
@@ -71,43 +72,44 @@ func (h *hostLinks) get(network string) (wantedHostLink, bool) {
 func (h *hostLinks) all() []wantedHostLink {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sorted()
+	return sortedLinks(h.want)
 }
 
-func (h *hostLinks) sorted() []wantedHostLink {
+func sortedLinks(want map[string]wantedHostLink) []wantedHostLink {
 	list := []wantedHostLink{} // [] in the file, not null
-	for _, name := range slices.Sorted(maps.Keys(h.want)) {
-		list = append(list, h.want[name])
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		list = append(list, want[name])
 	}
 	return list
 }
 
 func (h *hostLinks) put(w wantedHostLink) error {
-	return h.change(func() { h.want[w.Network] = w })
+	return h.change(func(want map[string]wantedHostLink) { want[w.Network] = w })
 }
 
 func (h *hostLinks) drop(network string) error {
-	return h.change(func() {
-		delete(h.want, network)
-		delete(h.is, network)
-	})
+	return h.change(func(want map[string]wantedHostLink) { delete(want, network) })
 }
 
 // change writes down what it makes of what is wanted; when that fails, nothing is
-// changed.
-func (h *hostLinks) change(how func()) error {
+// changed. Whoever calls it holds changing: mu is not held while the disk is waited
+// for.
+func (h *hostLinks) change(how func(want map[string]wantedHostLink)) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	want, is := maps.Clone(h.want), maps.Clone(h.is)
-	how()
-	b, err := json.Marshal(h.sorted())
+	want := maps.Clone(h.want)
+	h.mu.Unlock()
+	how(want)
+	b, err := json.Marshal(sortedLinks(want))
 	if err == nil {
 		err = atomicfile.Write(h.path, b)
 	}
 	if err != nil {
-		h.want, h.is = want, is
 		return vmnetd.Errorf(vmnetd.ErrFailed, "cannot write down the host links in %s: %w", h.path, err)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.want = want
+	maps.DeleteFunc(h.is, func(network string, _ vmnetd.HostLink) bool { _, wanted := want[network]; return !wanted })
 	return nil
 }
 
@@ -138,7 +140,7 @@ func (h *hostLinks) shown() []vmnetd.HostLink {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := []vmnetd.HostLink{}
-	for _, w := range h.sorted() {
+	for _, w := range sortedLinks(h.want) {
 		l, ok := h.is[w.Network]
 		if !ok {
 			l = shownWanted(w)
@@ -153,6 +155,14 @@ func (h *hostLinks) ring() {
 	case h.bell <- struct{}{}:
 	default:
 	}
+}
+
+// touchedBy says whether an address of the host's is in a prefix of a link's, or
+// connects the host to one.
+func (h *hostLinks) touchedBy(a rtnl.Addr) bool {
+	return slices.ContainsFunc(h.all(), func(w wantedHostLink) bool {
+		return slices.ContainsFunc(w.IPs, a.Prefix.Overlaps) || slices.ContainsFunc(w.IPs, a.Peer.Overlaps)
+	})
 }
 
 // uses says whether a link stands on a VLAN of an uplink.

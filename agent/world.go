@@ -68,6 +68,9 @@ type Links interface {
 	// OnChange has changed called after each change with the link's ifindex,
 	// and with 0 after a full resync; changed must not block.
 	OnChange(changed func(ifindex int))
+	// OnAddr has changed called when a link gets an address or loses one; changed
+	// must not block.
+	OnAddr(changed func(ifindex int, a rtnl.Addr))
 	Run(ctx context.Context) error
 	// Sync waits until Run has filled the mirror.
 	Sync(ctx context.Context) error

@@ -123,6 +123,12 @@ func networkOf(l rtnl.Link) (network string, ok bool) {
 	return network, Ifname(network) == l.Name
 }
 
+// IsOurs says whether a device is a link of ours, marked or about to be.
+func IsOurs(l rtnl.Link) bool {
+	_, ours := networkOf(l)
+	return ours
+}
+
 // ParseAlias reads the mark of a link of ours in an ifalias; ok is false where it is
 // none.
 func ParseAlias(alias string) (network string, ok bool) { return strings.CutPrefix(alias, aliasPrefix) }

@@ -380,8 +380,14 @@ func (w *World) Hear(e learn.Event) {
 
 // Ensure implements agent.HostLinks.
 func (f HostLinks) Ensure(_ context.Context, spec hostlink.Spec) (hostlink.Link, error) {
-	l := hostlink.Link{Network: spec.Network, Ifname: "vml-" + spec.Network, Lower: spec.Lower, Kind: spec.Kind, Mode: spec.Mode, MAC: spec.MAC, IPs: spec.IPs, Up: true}
-	return l, f.W.do("HostLink", func() error { f.W.hostLinks[spec.Network] = spec; return nil })
+	l := hostlink.Link{Network: spec.Network, Ifname: hostlink.Ifname(spec.Network), Lower: spec.Lower, Kind: spec.Kind, Mode: spec.Mode, MAC: spec.MAC, IPs: spec.IPs, Up: true}
+	return l, f.W.do("HostLink", func() error {
+		if _, there := f.W.hostLinks[spec.Network]; !there {
+			f.W.named[f.W.index()] = l.Ifname
+		}
+		f.W.hostLinks[spec.Network] = spec
+		return nil
+	})
 }
 
 // Remove implements agent.HostLinks.
@@ -397,6 +403,13 @@ func (f HostLinks) Remove(ctx context.Context, network string) error {
 
 // Ours implements agent.HostLinks.
 func (f HostLinks) Ours(context.Context) ([]hostlink.Link, error) { return nil, nil }
+
+// HostLinkGone takes a link away behind the agent's back, of which nobody is told.
+func (w *World) HostLinkGone(network string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.hostLinks, network)
+}
 
 // HostLinks is the links that this host has, by network.
 func (w *World) HostLinks() map[string]hostlink.Spec {

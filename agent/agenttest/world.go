@@ -37,6 +37,7 @@ type World struct {
 	procs     map[int][]int         // PID → ifindexes of the queues it holds
 	unseen    bool                  // some process cannot be searched
 	onLink    []func(int)
+	onAddr    []func(int, rtnl.Addr)
 	onVM      []func(hypervisor.Sighting)
 
 	calls  int
@@ -136,7 +137,7 @@ func (w *World) Revive() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dead, w.dieAt, w.failAt, w.calls = false, 0, 0, 0
-	w.onLink, w.onVM, w.onRoom, w.onLost, w.onHeard = nil, nil, nil, nil, nil
+	w.onLink, w.onAddr, w.onVM, w.onRoom, w.onLost, w.onHeard = nil, nil, nil, nil, nil, nil
 }
 
 // Calls is how many calls that could fail were made since FailAt or DieAt.
@@ -541,14 +542,15 @@ func (w *World) on(name string) []rtnl.Link {
 	}
 	for _, l := range w.hostLinks {
 		if w.uplinks[name].index == l.Lower {
-			links = append(links, hostLink(l))
+			links = append(links, w.hostLink(l))
 		}
 	}
 	return links
 }
 
-func hostLink(l hostlink.Spec) rtnl.Link {
-	return rtnl.Link{Name: "vml-" + l.Network, Kind: string(l.Kind), Lower: l.Lower, LowerHere: true, MAC: l.MAC, Mode: string(l.Mode), Flag: l.Flag, Alias: "vmnetd-host:" + l.Network}
+func (w *World) hostLink(l hostlink.Spec) rtnl.Link {
+	name := hostlink.Ifname(l.Network)
+	return rtnl.Link{Index: w.indexOf(name), Name: name, Kind: string(l.Kind), Lower: l.Lower, LowerHere: true, MAC: l.MAC, Mode: string(l.Mode), Flag: l.Flag, Alias: "vmnetd-host:" + l.Network}
 }
 
 // Link implements agent.Uplinks.
@@ -585,7 +587,23 @@ func (w *World) linkNamed(name string) (rtnl.Link, bool) {
 	if d := w.here(name); d != nil {
 		return w.link(d), true
 	}
+	for _, l := range w.hostLinks {
+		if hostlink.Ifname(l.Network) == name {
+			return w.hostLink(l), true
+		}
+	}
 	return rtnl.Link{}, false
+}
+
+// indexOf is the ifindex of the last device of that name.
+func (w *World) indexOf(name string) int {
+	last := 0
+	for index, n := range w.named {
+		if n == name {
+			last = max(last, index)
+		}
+	}
+	return last
 }
 
 // All implements agent.Links.
@@ -609,6 +627,24 @@ func (f Links) OnChange(changed func(int)) {
 	f.W.mu.Lock()
 	defer f.W.mu.Unlock()
 	f.W.onLink = append(f.W.onLink, changed)
+}
+
+// OnAddr implements agent.Links.
+func (f Links) OnAddr(changed func(int, rtnl.Addr)) {
+	f.W.mu.Lock()
+	defer f.W.mu.Unlock()
+	f.W.onAddr = append(f.W.onAddr, changed)
+}
+
+// TellAddr tells that an uplink's device, or a host link's, got an address or lost
+// one.
+func (w *World) TellAddr(name string, a rtnl.Addr) {
+	w.mu.Lock()
+	listen, index := w.onAddr, w.indexOf(name)
+	w.mu.Unlock()
+	for _, f := range listen {
+		f(index, a)
+	}
 }
 
 // Run implements agent.Links.

@@ -125,7 +125,7 @@ func openKernel(opened *undo.Stack) (k kernel, err error) {
 		return k, err
 	}
 	opened.Add(k.conn.Close)
-	if k.links, err = rtnl.OpenWatch(); err != nil {
+	if k.links, err = rtnl.OpenWatch(rtnl.WithAddrs()); err != nil {
 		return k, err
 	}
 	opened.Add(k.links.Close)

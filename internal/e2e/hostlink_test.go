@@ -113,6 +113,32 @@ func (b *bed) routes(ns *testkit.Netns) string {
 	return b.inside(ns, "ip", "rule") + b.inside(ns, "ip", "-4", "route", "show", "table", "all") + b.inside(ns, "ip", "-6", "rule")
 }
 
+func TestAnAddressThatTheUplinkGetsAfterAHostLinkDecidesTheHostsRoute(t *testing.T) {
+	t.Parallel()
+	b := newModesBed(t, modesConfig)
+	b.start()
+	b.must(0, "host-link", "lan", "--ip", hostIP+"/24")
+	link := b.hostLinks()[0].Ifname
+	goesBy := func(dev string) {
+		t.Helper()
+		b.eventually("the host's traffic goes by "+dev, 5*time.Second, func() error {
+			if out := b.inside(b.host, "ip", "route", "get", outside4); !strings.Contains(out, " dev "+dev+" ") {
+				return errors.New(out)
+			}
+			return nil
+		})
+	}
+	goesBy(link)
+	b.inside(b.host, "ip", "address", "add", onUplink4+"/24", "dev", "u0")
+	goesBy("u0")
+	b.inside(b.host, "ping", "-q", "-c", "1", "-W", "10", outside4)
+	b.inside(b.host, "ping", "-q", "-c", "1", "-W", "10", "-I", hostIP, outside4)
+	b.inside(b.host, "ip", "address", "del", onUplink4+"/24", "dev", "u0")
+	goesBy(link)
+	b.must(0, "host-link", "lan", "--remove")
+	b.stop()
+}
+
 func TestAHostLinkIsThereAfterAReboot(t *testing.T) {
 	t.Parallel()
 	b := newModesBed(t, modesConfig)

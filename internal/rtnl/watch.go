@@ -22,8 +22,9 @@ const watchBuffer = 8 << 20
 // link at once, or failed.
 const resyncPause = 500 * time.Millisecond
 
-// Watch mirrors the links of the namespace it was opened in. It is meant to be
-// the only subscriber to link messages of the process.
+// Watch mirrors the links of the namespace it was opened in, and may tell of its
+// addresses too. It is meant to be the only subscriber to link messages of the
+// process.
 type Watch struct {
 	conn   *Conn
 	sock   *nl.NetlinkSocket
@@ -31,9 +32,12 @@ type Watch struct {
 	ready  chan struct{}
 	synced sync.Once
 
+	noPrefix map[addrOn]bool // of the addresses that were heard of; Run's alone
+
 	news      sync.Mutex // held while the mirror is brought up to date: a dump must not undo later news
 	mu        sync.Mutex
 	onChange  []func(ifindex int)
+	onAddr    []func(ifindex int, a Addr)
 	overruns  int
 	closeOnce sync.Once
 }
@@ -41,7 +45,10 @@ type Watch struct {
 // WatchOption changes how a Watch is opened.
 type WatchOption func(*watchSettings)
 
-type watchSettings struct{ buffer int }
+type watchSettings struct {
+	buffer int
+	groups []uint
+}
 
 // WithBuffer sets the receive buffer in bytes instead of 8 MiB; the kernel
 // doubles it for its own bookkeeping (socket(7), SO_RCVBUF).
@@ -50,7 +57,7 @@ func WithBuffer(bytes int) WatchOption { return func(s *watchSettings) { s.buffe
 // OpenWatch subscribes in the network namespace of the calling thread. The
 // mirror is empty until Sync or Run.
 func OpenWatch(opts ...WatchOption) (*Watch, error) {
-	set := watchSettings{buffer: watchBuffer}
+	set := watchSettings{buffer: watchBuffer, groups: []uint{unix.RTNLGRP_LINK}}
 	for _, o := range opts {
 		o(&set)
 	}
@@ -60,7 +67,7 @@ func OpenWatch(opts ...WatchOption) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	sock, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
+	sock, err := nl.Subscribe(unix.NETLINK_ROUTE, set.groups...)
 	if err != nil {
 		_ = conn.Close()
 		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot subscribe to link messages: %w", err)
@@ -68,7 +75,7 @@ func OpenWatch(opts ...WatchOption) (*Watch, error) {
 	if sock.SetReceiveBufferSize(set.buffer, true) != nil { // needs CAP_NET_ADMIN
 		_ = sock.SetReceiveBufferSize(set.buffer, false)
 	}
-	return &Watch{conn: conn, sock: sock, links: newMirror(), ready: make(chan struct{})}, nil
+	return &Watch{conn: conn, sock: sock, links: newMirror(), noPrefix: map[addrOn]bool{}, ready: make(chan struct{})}, nil
 }
 
 // Close ends the subscription; Run does it by itself when it ends.
@@ -158,6 +165,7 @@ func (w *Watch) Run(ctx context.Context) error {
 			// Messages are lost. What is still in the buffer is older than the
 			// dump that follows.
 			w.overrun()
+			clear(w.noPrefix)
 			stale = true
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		default:
@@ -194,6 +202,10 @@ func (w *Watch) overrun() {
 
 func (w *Watch) apply(msgs []syscall.NetlinkMessage) {
 	for _, m := range msgs {
+		if m.Header.Type == unix.RTM_NEWADDR || m.Header.Type == unix.RTM_DELADDR {
+			w.applyAddr(m)
+			continue
+		}
 		// A bridge says with family AF_BRIDGE that a port came or went
 		// (net/bridge/br_netlink.c, br_ifinfo_notify): an RTM_DELLINK of that
 		// family deletes no link.

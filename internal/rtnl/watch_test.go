@@ -95,6 +95,47 @@ func TestPortLeavingABridgeIsNotTakenForADeletedLink(t *testing.T) {
 	}
 }
 
+func TestAddressesAreToldWhenTheyComeAndGoAndNotWhenTheyAreProlonged(t *testing.T) {
+	n, out := newNetns(t), newNetns(t)
+	testkit.NewVeth(t, n, "u0", out, "far0")
+	w, run := watch(t, n, rtnl.WithAddrs())
+	heard := make(chan string, 100)
+	w.OnAddr(func(index int, a rtnl.Addr) { heard <- fmt.Sprint(index, " ", a.Prefix, " ", a.NoPrefix) })
+	run()
+	u0 := n.Link(t, "u0").Index
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := n.Command(t.Context(), "ip", append([]string{"address"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	// Nothing but what is wanted may come: what is between is not told.
+	told := func(want string) {
+		t.Helper()
+		select {
+		case got := <-heard:
+			if want := fmt.Sprint(u0, " ", want); got != want {
+				t.Fatalf("told %s, want %s", got, want)
+			}
+		case <-time.After(testkit.Patience):
+			t.Fatalf("not told of %s", want)
+		}
+	}
+	for _, a := range []string{"192.0.2.5/24", "2001:db8::5/64"} {
+		ip("add", a, "dev", "u0", "nodad", "valid_lft", "1000", "preferred_lft", "1000")
+		told(a + " false")
+		ip("change", a, "dev", "u0", "nodad", "valid_lft", "2000", "preferred_lft", "2000")
+		ip("add", "fe80::77/64", "dev", "u0", "nodad")
+		ip("del", "fe80::77/64", "dev", "u0")
+		ip("del", a, "dev", "u0")
+		told(a + " false")
+		ip("add", a, "dev", "u0", "nodad", "noprefixroute")
+		told(a + " true")
+		ip("del", a, "dev", "u0")
+		told(a + " true")
+	}
+}
+
 func TestLostMessagesEndInAFullResync(t *testing.T) {
 	n := newNetns(t)
 	n.Create(t, rtnl.NewLink{Name: "early", Kind: "bridge"})
