@@ -102,7 +102,7 @@ func New(o Options) *Agent {
 		filled:  map[string]int{},
 		links: hostLinks{
 			path: filepath.Join(o.LibDir, "hostlinks.json"), bell: make(chan struct{}, 1),
-			want: map[string]wantedHostLink{}, is: map[string]vmnetd.HostLink{},
+			want: map[string]wantedHostLink{}, is: map[string]vmnetd.HostLink{}, rest: map[string]bool{},
 		},
 		offers:  newOffers(),
 		retries: retries{first: o.Backoff},

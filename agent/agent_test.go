@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,7 @@ type host struct {
 	dir   string
 	cfg   *fixed
 	fp    failpoint.Set
+	pause time.Duration // before what failed is tried again; 0: a millisecond
 	agent *Agent
 	stop  func()
 }
@@ -90,7 +92,7 @@ func (h *host) start() *Agent {
 		Devices: agenttest.Devices{W: h.w}, Hypervisor: agenttest.Hypervisor{W: h.w}, Provisioner: agenttest.Provisioner{W: h.w}, Announcer: agenttest.Announcer{W: h.w},
 		Rooms: agenttest.Rooms{W: h.w}, Filters: agenttest.Filters{W: h.w}, Learner: agenttest.Learner{W: h.w}, HostLinks: agenttest.HostLinks{W: h.w},
 		StateDir: h.dir, LibDir: h.dir, Boot: "boot", Machine: "machine", Version: "test",
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backoff: time.Millisecond, FP: h.fp,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backoff: cmp.Or(h.pause, time.Millisecond), FP: h.fp,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -93,6 +93,7 @@ func (a *Agent) dropHostLink(ctx context.Context, network string, unknown error)
 	if err := a.links.drop(network); err != nil {
 		return vmnetd.HostLink{}, err
 	}
+	a.hostLinkSettled(network)
 	if there {
 		a.releaseLinkVLAN(ctx, was)
 		a.event(vmnetd.Event{Event: "host-link-removed", Uplink: was.Uplink, Text: fmt.Sprintf("this host has left network %s", network)})
@@ -196,6 +197,7 @@ func (a *Agent) ensureHostLink(ctx context.Context, want wantedHostLink) (vmnetd
 			return vmnetd.HostLink{}, err
 		}
 	}
+	a.hostLinkSettled(want.Network)
 	shown := shownLink(want, made, slices.Concat(ls.Guests, ls.Claimed))
 	a.links.note(want.Network, shown)
 	return shown, nil
@@ -371,9 +373,37 @@ func (a *Agent) ensureHostLinks(ctx context.Context) {
 	a.links.changing.Lock()
 	defer a.links.changing.Unlock()
 	for _, want := range a.links.all() {
+		if a.links.rests(want.Network) {
+			continue
+		}
 		if _, err := a.ensureHostLink(ctx, want); err != nil {
 			a.links.trouble(want, err)
 			a.o.Log.Warn("host link", "network", want.Network, "err", err)
+			a.hostLinkLater(want)
 		}
 	}
 }
+
+// hostLinkLater has a link that failed tried again by a timer alone: a device that
+// is made and taken back is news of the uplink under it (net/core/dev.c,
+// __netdev_upper_dev_link), which would have it tried again at once and for ever. An
+// uplink that is not there needs no timer: it is looked at when it comes.
+func (a *Agent) hostLinkLater(want wantedHostLink) {
+	if a.uplinkIndexes()[want.Uplink] == 0 {
+		return
+	}
+	a.links.setRest(want.Network, true)
+	a.retries.later(linkKey(want.Network), func() {
+		a.links.setRest(want.Network, false)
+		a.lookAtHostLinks()
+	})
+}
+
+// hostLinkSettled: it is well, or wanted no more.
+func (a *Agent) hostLinkSettled(network string) {
+	a.retries.done(linkKey(network))
+	a.links.setRest(network, false)
+}
+
+// linkKey is that of a host link among what is tried again: of no VM.
+func linkKey(network string) key { return key{id: policy.HostLinkOwner + network} }

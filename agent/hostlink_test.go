@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/agent/agenttest"
@@ -204,4 +206,59 @@ func TestAHostLinkIsLookedAtWhenTheHostGetsAnAddressInItsPrefix(t *testing.T) {
 			t.Errorf("%v on %s rings %d times, want %d", c.addr, c.on, got, c.want)
 		}
 	}
+}
+
+func TestAHostLinkThatFailsIsTriedAgainByATimerAndNotByTheNewsThatItMakes(t *testing.T) {
+	h := newHost(t, newWorld(), testConfig())
+	h.start()
+	if _, err := h.linkTo("lan"); err != nil {
+		t.Fatal(err)
+	}
+	h.halt()
+	h.pause = time.Hour
+	var tries atomic.Int32
+	h.w.At("HostLink", 1000, func() error {
+		tries.Add(1)
+		h.w.SetCarrier("u0", true) // as a device that is made on it and taken back
+		return agenttest.ErrInjected
+	})
+	h.start()
+	seen := h.subscribe()
+	for i := range 20 { // each is looked at before the next comes
+		mtu := 1400 + i
+		h.w.SetMTU("u0", mtu)
+		eventually(t, "looked at", is(func() bool { return seen.uplink("u0").MTU == mtu }))
+	}
+	if n := tries.Load(); n > 2 { // one before the uplinks were looked at
+		t.Errorf("tried %d times", n)
+	}
+	if l := h.agent.HostLinks(); len(l) != 1 || l[0].Problem == "" {
+		t.Errorf("%+v", l)
+	}
+
+	h.halt()
+	h.pause = 0
+	h.w.Refuse("HostLink", 8)
+	h.start()
+	eventually(t, "made by itself", is(func() bool { l := h.agent.HostLinks(); return len(l) == 1 && l[0].Ifname != "" }))
+}
+
+func TestAHostLinkThatRestsIsMadeAtOnceWhenAskedFor(t *testing.T) {
+	h := newHost(t, newWorld(), testConfig())
+	h.start()
+	if _, err := h.linkTo("lan"); err != nil {
+		t.Fatal(err)
+	}
+	h.halt()
+	h.pause = time.Hour
+	h.w.Refuse("HostLink", 2)
+	h.start()
+	eventually(t, "rests", is(func() bool { return h.agent.links.rests("lan") }))
+	h.w.Refuse("HostLink", 0)
+	if l, err := h.linkTo("lan"); err != nil || l.Problem != "" {
+		t.Errorf("%+v, %v", l, err)
+	}
+	h.w.HostLinkGone("lan")
+	h.w.SetCarrier("u0", false)
+	eventually(t, "followed again", is(func() bool { return len(h.w.HostLinks()) == 1 }))
 }

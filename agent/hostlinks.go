@@ -24,6 +24,7 @@ type hostLinks struct {
 	mu   sync.Mutex
 	want map[string]wantedHostLink // by network
 	is   map[string]vmnetd.HostLink
+	rest map[string]bool // networks whose link failed, and is tried again by a timer alone
 }
 
 type wantedHostLink struct {
@@ -148,6 +149,23 @@ func (h *hostLinks) shown() []vmnetd.HostLink {
 		list = append(list, l)
 	}
 	return list
+}
+
+// setRest has a network's link left alone, or looked at again.
+func (h *hostLinks) setRest(network string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if on {
+		h.rest[network] = true
+	} else {
+		delete(h.rest, network)
+	}
+}
+
+func (h *hostLinks) rests(network string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rest[network]
 }
 
 func (h *hostLinks) ring() {
