@@ -103,10 +103,13 @@ func (s *Source) changeKept(vm string, change func([]vmnetd.Request) []vmnetd.Re
 	if reflect.DeepEqual(nics, was.NICs) {
 		return false, nil
 	}
+	text := keptText(vm, nics)
 	if len(nics) == 0 {
 		err = atomicfile.Remove(path)
+	} else if err = readable(vm, path, name, string(text)); err != nil {
+		return false, err
 	} else if err = os.MkdirAll(s.kept, 0o700); err == nil {
-		err = atomicfile.Write(path, keptText(vm, nics))
+		err = atomicfile.Write(path, text)
 	}
 	if err != nil {
 		return false, vmnetd.Errorf(vmnetd.ErrFailed, "cannot keep the NICs of VM %s: %w", vm, err).
@@ -115,16 +118,32 @@ func (s *Source) changeKept(vm string, change func([]vmnetd.Request) []vmnetd.Re
 	return true, nil
 }
 
+// readable refuses a file that could not be read again: the NICs that are in it
+// already would be lost with it.
+func readable(vm, path, name, text string) error {
+	_, err := parseKept(path, name, text)
+	var es Errors
+	if !errors.As(err, &es) {
+		return err
+	}
+	return vmnetd.Errorf(vmnetd.ErrInvalid, "the NIC cannot be kept for VM %s: %s", vmnetd.Printable(vm), es[0].Text).WithNext(es[0].Next)
+}
+
 // readKept reads one file, whose name without its end is the VM's, escaped.
 func (s *Source) readKept(path, name string) (agent.WantedVM, error) {
-	bad := func(why error) (agent.WantedVM, error) {
-		return agent.WantedVM{}, vmnetd.Errorf(vmnetd.ErrFailed, "the NICs kept in %s cannot be used: %w", path, why).
+	content, err := readFile(path)
+	var vm agent.WantedVM
+	if err == nil {
+		vm, err = parseKept(path, name, content)
+	}
+	if err != nil {
+		return agent.WantedVM{}, vmnetd.Errorf(vmnetd.ErrFailed, "the NICs kept in %s cannot be used: %w", path, err).
 			WithNext("mend the file, or remove it")
 	}
-	content, err := readFile(path)
-	if err != nil {
-		return bad(err)
-	}
+	return vm, nil
+}
+
+func parseKept(path, name, content string) (agent.WantedVM, error) {
 	var p problems
 	b := newBuilder(&p)
 	b.complete = false // networks and uplinks are declared elsewhere: the policy asks for them
@@ -142,7 +161,7 @@ func (s *Source) readKept(path, name string) (agent.WantedVM, error) {
 		p.add(raw.vm.At, "it is of VM %q, and its name is of another", raw.vm.V)
 	}
 	if err := p.errors(); err != nil {
-		return bad(err)
+		return agent.WantedVM{}, err
 	}
 	return b.cfg.VMs[0], nil
 }

@@ -137,6 +137,29 @@ func TestOneBadFileIsNamedAndHidesNoOther(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBeReadAgainIsNotKept(t *testing.T) {
+	dir := t.TempDir()
+	s := New("", "", dir)
+	net0 := vmnetd.Request{VM: "vm1", ID: "net0", Network: "lan"}
+	keep(t, s, net0)
+	for _, c := range []struct {
+		req  vmnetd.Request
+		says string
+	}{
+		{vmnetd.Request{Addr: "5"}, "addr without bus"},
+		{vmnetd.Request{Bus: "rp 0"}, `bus "rp 0"`},
+		{vmnetd.Request{Bus: "pci.0", Addr: "zz"}, `addr "zz"`},
+		{vmnetd.Request{Queues: maxQueues + 1}, "queues"},
+	} {
+		c.req.VM, c.req.ID = "vm1", "net1"
+		changed, err := s.Keep(c.req)
+		if changed || !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: %v, %v", c.req, changed, err)
+		}
+	}
+	wantKept(t, dir, agent.WantedVM{Name: "vm1", NICs: []vmnetd.Request{net0}})
+}
+
 func TestAKillBetweenLeavesTheOldOrTheNewNICs(t *testing.T) {
 	dir := t.TempDir()
 	s := New("", "", dir)
@@ -170,12 +193,17 @@ func TestWhateverMayBeAskedForIsKeptAsItIs(t *testing.T) {
 		text := rapid.StringMatching(`[a-z0-9][a-z0-9._-]{0,12}`)
 		req := vmnetd.Request{
 			VM: "vm1", ID: "net0", Network: text.Draw(t, "network"), Uplink: text.Draw(t, "uplink"), Queues: rapid.IntRange(0, maxQueues).Draw(t, "queues"),
-			Bus: text.Draw(t, "bus"), Addr: rapid.SampledFrom([]string{"", "5", "5.0", "1f.7", "0x3", "1e1"}).Draw(t, "addr"),
+			Bus: rapid.OneOf(rapid.Just(""), text).Draw(t, "bus"), Addr: rapid.SampledFrom([]string{"", "5", "5.0", "1f.7", "0x3", "1e1"}).Draw(t, "addr"),
 		}
 		if req.Addr == "1e1" {
 			req.Addr = "1e"
 		}
-		if _, err := s.Keep(req); err != nil {
+		if _, err := s.Keep(req); req.Bus == "" && req.Addr != "" {
+			if !errors.Is(err, vmnetd.ErrInvalid) {
+				t.Fatalf("a slot on no bus: %v", err)
+			}
+			return
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		got, err := s.Kept()
