@@ -27,7 +27,7 @@ func (a *Agent) DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (
 		return "", err
 	}
 	e := a.fromDecision(d, req, vm).element()
-	if a.isUnasked(ctx, d, req, vm, taken) {
+	if isNamedBy(e, req.VM) && a.isUnasked(ctx, d, req, vm, taken) {
 		return e.XML(), nil
 	}
 	return e.XML() + forMetadata(e.NIC), nil
@@ -43,9 +43,15 @@ func (a *Agent) isUnasked(ctx context.Context, d policy.Decision, req vmnetd.Req
 	return err == nil && plain.Network == d.Network && plain.Mode == d.Mode
 }
 
+// isNamedBy says that the interface alone gives the NIC its id.
+func isNamedBy(e domxml.Element, vm string) bool {
+	alone := domxml.Interface{MAC: e.MAC, Target: e.Target}
+	return domxml.Domain{Name: vm}.NICOf(alone).ID == e.ID
+}
+
 // forMetadata is a comment after the element: two elements would be no document,
 // which virsh attach-device wants.
 func forMetadata(nic domxml.NIC) string {
 	text := strings.ReplaceAll(domxml.MetadataText([]domxml.NIC{nic}), "--", "-&#45;") // a comment has no "--"
-	return "\n<!-- and, since policy would choose otherwise, inside the domain's <metadata>:\n" + text + "\n-->"
+	return "\n<!-- and, since the interface alone does not say it all, inside the domain's <metadata>:\n" + text + "\n-->"
 }

@@ -353,6 +353,21 @@ func TestXMLKeepsTheAddressesThatAreAskedFor(t *testing.T) {
 	}
 }
 
+func TestXMLBringsTheIDThatWasAskedFor(t *testing.T) {
+	h := domains(t)
+	for id, asks := range map[string]bool{"": false, "net3": false, "web0": true} {
+		text, err := h.agent.DomainXML(t.Context(), Caller{}, vmnetd.Request{VM: "vm1", ID: id})
+		element, rest, asked := strings.Cut(text, "\n<!-- ")
+		_, meta, _ := strings.Cut(rest, ":\n")
+		dom, bad := domxml.Parse("<domain><name>vm1</name><metadata>" + strings.TrimSuffix(meta, "-->") + "</metadata><devices>" + element + "</devices></domain>")
+		if err != nil || bad != nil || asked != asks {
+			t.Errorf("id %q: %s, %v, %v", id, text, err, bad)
+		} else if got := dom.NICOf(dom.Interfaces[0]).ID; id != "" && got != id {
+			t.Errorf("id %q: the hook would make %s of\n%s", id, got, text)
+		}
+	}
+}
+
 // TestHookDuringALookHasTheLastWord: what the look knew of the VM's NICs is old.
 func TestHookDuringALookHasTheLastWord(t *testing.T) {
 	h := domains(t, element("vm1", "net0", "lan"))
