@@ -44,6 +44,11 @@ func (a *Agent) keep(ctx context.Context, r record, vm hypervisor.VM) (record, e
 }
 
 func (a *Agent) define(ctx context.Context, r record) (changed bool, err error) {
+	if r.byName() {
+		if err := hypervisor.CheckNamedPlace(r.Request.Bus, r.Request.Addr); err != nil {
+			return false, err
+		}
+	}
 	if r.Via == viaLibvirt {
 		return a.o.Hypervisor.Define(ctx, r.VM, r.element())
 	}

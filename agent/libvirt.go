@@ -26,7 +26,11 @@ func (a *Agent) DomainXML(ctx context.Context, who Caller, req vmnetd.Request) (
 	if err != nil {
 		return "", err
 	}
-	e := a.fromDecision(d, req, vm).element()
+	r := a.fromDecision(d, req, vm)
+	if err := hypervisor.CheckNamedPlace(req.Bus, req.Addr); err != nil {
+		return "", err
+	}
+	e := r.element()
 	if isNamedBy(e, req.VM) && a.isUnasked(ctx, d, req, vm, taken) {
 		return e.XML(), nil
 	}

@@ -332,6 +332,26 @@ func TestKeptAttachFailingAtAnyCallLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestAPlaceThatLibvirtCannotNameIsRefused(t *testing.T) {
+	h := domains(t)
+	for addr, bus := range map[string]string{"": "pci.0", "0000:05:00.0": "pci.5", "5": "", "0000:05:20.0": ""} {
+		req := vmnetd.Request{VM: "vm1", ID: "net0", Config: true, Bus: bus, Addr: addr}
+		if att, err := h.agent.Attach(t.Context(), Caller{}, req); !errors.Is(err, vmnetd.ErrInvalid) || vmnetd.NextOf(err) == "" {
+			t.Errorf("--bus %q --addr %q: %+v, %v", bus, addr, att, err)
+		}
+		if text, err := h.agent.DomainXML(t.Context(), Caller{}, req); !errors.Is(err, vmnetd.ErrInvalid) {
+			t.Errorf("--bus %q --addr %q: %s, %v", bus, addr, text, err)
+		}
+	}
+	if got := h.w.Defined("vm1"); len(got) != 0 {
+		t.Errorf("defined: %+v", got)
+	}
+	attach(t, h.agent, vmnetd.Request{VM: "vm1", ID: "net0", Config: true, Addr: "0000:05:00.0"})
+	if got := h.w.Defined("vm1"); len(got) != 1 || got[0].Addr != "0000:05:00.0" {
+		t.Errorf("defined: %+v", got)
+	}
+}
+
 func TestXMLSaysWhatPolicyWouldNotGiveUnasked(t *testing.T) {
 	h := domains(t)
 	for mode, asks := range map[vmnetd.Mode]bool{"": false, vmnetd.Bridge: false, vmnetd.Private: true} {

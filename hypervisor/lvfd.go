@@ -273,7 +273,7 @@ func fromLibvirt(bus, addr string) (qemuBus, qemuAddr string, err error) {
 	}
 	var domain, number, slot, function uint
 	if n, err := fmt.Sscanf(addr, "%04x:%02x:%02x.%d", &domain, &number, &slot, &function); n != 4 || err != nil || domain != 0 || slot > 31 || function > 7 {
-		return "", "", vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no PCI address", addr).WithNext("write it as 0000:05:00.0, or leave it out")
+		return "", "", notPCI(addr)
 	}
 	return fmt.Sprintf("pci.%d", number), addrOf(int(slot<<3 | function)), nil
 }

@@ -144,14 +144,26 @@ func checkNamedNIC(nic NIC) error {
 	if err := vmnetd.CheckID(nic.ID); err != nil {
 		return err
 	}
-	switch {
-	case nic.Bus != "":
-		return vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt names a NIC's place by its PCI address alone, not by a bus (%s)", vmnetd.Printable(nic.Bus)).
-			WithNext("leave --bus out: libvirt finds a free port")
-	case len(nic.MAC) != 6 || !strings.HasPrefix(nic.Ifname, vmnetd.IfnamePrefix):
+	if len(nic.MAC) != 6 || !strings.HasPrefix(nic.Ifname, vmnetd.IfnamePrefix) {
 		return vmnetd.Errorf(vmnetd.ErrInvalid, "NIC %s has no MAC or no device", nic.ID)
 	}
+	return CheckNamedPlace(nic.Bus, nic.Addr)
+}
+
+// CheckNamedPlace refuses a place that an <interface> cannot say.
+func CheckNamedPlace(bus, addr string) error {
+	switch {
+	case bus != "":
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt names a NIC's place by its PCI address alone, not by a bus (%s)", vmnetd.Printable(bus)).
+			WithNext("leave --bus out: libvirt finds a free port")
+	case addr != "" && !domxml.IsPCI(addr):
+		return notPCI(addr)
+	}
 	return nil
+}
+
+func notPCI(addr string) error {
+	return vmnetd.Errorf(vmnetd.ErrInvalid, "%q is no PCI address as libvirt names a NIC's place", addr).WithNext("write it as 0000:05:00.0, or leave it out")
 }
 
 func nicElement(nic NIC) domxml.Element {

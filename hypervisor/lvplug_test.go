@@ -86,10 +86,12 @@ func TestAPlugThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("without its device: %v", err)
 	}
 	clean("without its device")
-	withBus := nic
-	withBus.Bus = "rp1"
-	if _, err := b.l.Plug(t.Context(), vm, withBus); !errors.Is(err, vmnetd.ErrInvalid) {
-		t.Errorf("with a bus: %v", err)
+	withBus, inSlot := nic, nic
+	withBus.Bus, inSlot.Addr = "rp1", "5"
+	for _, odd := range []NIC{withBus, inSlot} {
+		if place, err := b.l.Plug(t.Context(), vm, odd); !errors.Is(err, vmnetd.ErrInvalid) {
+			t.Errorf("bus %q, addr %q: %+v, %v", odd.Bus, odd.Addr, place, err)
+		}
 	}
 	b.l.hit = func(p failpoint.Point) error {
 		if p == failpoint.HandoverDevice {

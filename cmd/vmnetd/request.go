@@ -34,7 +34,7 @@ var requestFlags = []requestFlag{
 	{"name", "NAME", "with netns: what the device is called in there; otherwise eth0 for net0, eth1 for net1, …", setName},
 	{"route", "ROUTE", "with netns: a route in there, such as \"default via 192.0.2.1\"; may be repeated", addRoute},
 	{"bus", "BUS", "QEMU bus to plug into; otherwise the first free place", setBus},
-	{"addr", "SLOT", "slot on that bus", setAddr},
+	{"addr", "SLOT", "slot on that bus; in a VM of libvirt, which takes no --bus, a PCI address such as 0000:05:00.0", setAddr},
 	{"handover", "HOW", "to a domain of libvirt: name, it opens the device by its name (that is the default), or fd: " + vmnetd.PriceOfFD, setHandover},
 }
 

@@ -53,6 +53,9 @@ func pciOf(e *element) string {
 
 var pciForm = regexp.MustCompile(`^([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])$`)
 
+// IsPCI says whether an address is of the form 0000:05:00.0.
+func IsPCI(addr string) bool { return pciXML(addr) != "" }
+
 // pciXML is the <address> for 0000:05:00.0, "" for what is no such address.
 func pciXML(addr string) string {
 	parts := pciForm.FindStringSubmatch(addr)
