@@ -83,7 +83,7 @@ func TestARequestMixesUpNoVMAndNamespace(t *testing.T) {
 	ns := ViaNetns("/run/netns/c1")
 	for name, req := range map[string]Request{
 		"name": {Name: "eth0"}, "route": {Routes: []string{"default via 192.0.2.1"}, Via: "qmp"}, "queues": {Via: ns, Queues: 2}, "bus": {Via: ns, Bus: "x"},
-		"addr": {Via: ns, Addr: "1"}, "handover": {Via: ns, Handover: "fd"}, "incoming": {Via: ns, Incoming: true}, "whole path": {Via: "netns:c1"}, "15 bytes": {Via: ns, Name: "a-name-that-is-long"},
+		"addr": {Via: ns, Addr: "1"}, "handover": {Via: ns, Handover: "fd"}, "incoming": {Via: ns, Incoming: true}, "live": {Via: ns, Live: true}, "config": {Via: ns, Config: true}, "whole path": {Via: "netns:c1"}, "15 bytes": {Via: ns, Name: "a-name-that-is-long"},
 	} {
 		if err := CheckNetns(req); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) || NextOf(err) == "" {
 			t.Errorf("%s: %v", name, err)

@@ -28,7 +28,7 @@ func CheckNetns(req Request) error {
 	for _, o := range []struct {
 		what  string
 		given bool
-	}{{"queues", req.Queues != 0}, {"bus", req.Bus != ""}, {"addr", req.Addr != ""}, {"handover", req.Handover != ""}, {"incoming", req.Incoming}} {
+	}{{"queues", req.Queues != 0}, {"bus", req.Bus != ""}, {"addr", req.Addr != ""}, {"handover", req.Handover != ""}, {"incoming", req.Incoming}, {"live", req.Live}, {"config", req.Config}} {
 		if o.given {
 			return Errorf(ErrInvalid, "%s is for the NIC of a VM, and %s is a network namespace", o.what, path).WithNext("leave it out")
 		}

@@ -428,6 +428,27 @@ func TestSameAttachTwiceChangesNothing(t *testing.T) {
 	}
 }
 
+func TestANICElsewhereIsNotTheOneAskedFor(t *testing.T) {
+	w := newWorld()
+	w.StartVM("vm1")
+	h := newHost(t, w, testConfig())
+	a := h.start()
+	attach(t, a, vmnetd.Request{VM: "vm1", ID: "net0"}) // the world puts all at rp0
+	attach(t, a, vmnetd.Request{VM: "vm1", ID: "net1", Bus: "pci.0", Addr: "5"})
+	for _, there := range []vmnetd.Request{{ID: "net0", Bus: "rp0"}, {ID: "net1", Bus: "pci.0", Addr: "0x05"}, {ID: "net1", Addr: "5.0"}} {
+		there.VM = "vm1"
+		if att := attach(t, a, there); att.Changed {
+			t.Errorf("%+v: %+v", there, att)
+		}
+	}
+	for _, other := range []vmnetd.Request{{ID: "net0", Bus: "rp1"}, {ID: "net0", Addr: "6"}, {ID: "net1", Bus: "pci.0", Addr: "6"}} {
+		other.VM = "vm1"
+		if att, err := a.Attach(t.Context(), Caller{}, other); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "place") {
+			t.Errorf("%+v: %+v, %v", other, att, err)
+		}
+	}
+}
+
 func TestVMThatEndsLeavesNothing(t *testing.T) {
 	w := newWorld()
 	w.StartVM("fw1")

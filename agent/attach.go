@@ -1,10 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -184,40 +183,10 @@ func (a *Agent) already(req vmnetd.Request) (record, bool, error) {
 		return r, false, vmnetd.Errorf(vmnetd.ErrBusy, "%s is being detached: %s", r.FullName(), r.Problem).
 			WithNext("wait for it (vmnetd watch), or take another --id")
 	}
-	if other := unlike(req, r.Attachment); other != "" {
-		return r, false, vmnetd.Errorf(vmnetd.ErrBusy, "%s is there with other properties: %s", r.FullName(), other).
-			WithNext(fmt.Sprintf("vmnetd detach %s --id %s, or take another --id", r.VM, r.ID))
+	if other := unlike(req, r); other != "" {
+		return r, false, thereOtherwise(r, other)
 	}
 	return r, true, nil
-}
-
-// unlike names what a request asks for and the attachment is not, "" if nothing.
-func unlike(req vmnetd.Request, att vmnetd.Attachment) string {
-	var list []string
-	differ := func(what, asked, is string) {
-		if asked != "" && asked != is {
-			list = append(list, fmt.Sprintf("%s %s, not %s", what, is, asked))
-		}
-	}
-	differ("network", req.Network, att.Network)
-	differ("uplink", req.Uplink, att.Uplink)
-	differ("mode", string(req.Mode), string(att.Mode))
-	mac := req.MAC
-	if parsed, err := vmnetd.ParseMAC(mac); err == nil {
-		mac = parsed.String()
-	}
-	differ("MAC", mac, att.MAC)
-	if req.Queues != 0 && req.Queues != att.Queues {
-		list = append(list, fmt.Sprintf("%d queues, not %d", att.Queues, req.Queues))
-	}
-	if strings.HasPrefix(req.Via, "qmp:") || strings.HasPrefix(req.Via, viaNetns) {
-		differ("handed over", req.Via, att.Via)
-	}
-	differ("name", req.Name, att.Name)
-	if given := withoutLearned(att); len(req.IPs) > 0 && !sameIPs(req.IPs, given) {
-		list = append(list, fmt.Sprintf("addresses %s, not %s", strings.Join(given, ", "), strings.Join(req.IPs, ", ")))
-	}
-	return strings.Join(list, "; ")
 }
 
 // unscoped is what a request asks for, whatever its name and however long.
@@ -241,8 +210,12 @@ func suits(req vmnetd.Request, vm hypervisor.VM) error {
 
 // settled answers a request for what is there already, repairing it first.
 func (a *Agent) settled(ctx context.Context, r record, vm hypervisor.VM, req vmnetd.Request) (vmnetd.Attachment, error) {
+	if err := a.elsewhere(ctx, r, vm, req); err != nil {
+		return vmnetd.Attachment{}, err
+	}
 	if req.Config && !r.Defined {
 		r.Request.Config = true
+		r.Request.Bus, r.Request.Addr = cmp.Or(req.Bus, r.Request.Bus), cmp.Or(req.Addr, r.Request.Addr)
 		var err error
 		if r, err = a.keep(ctx, r, vm); err != nil {
 			return vmnetd.Attachment{}, err
@@ -348,27 +321,4 @@ func (a *Agent) void(ctx context.Context, r record, cause error) error {
 	}
 	a.event(vmnetd.Event{Event: "failed", VM: r.VM, ID: r.ID, Uplink: r.Uplink, Text: cause.Error()})
 	return cause
-}
-
-// withoutLearned is the addresses that an attachment was given.
-func withoutLearned(att vmnetd.Attachment) []string {
-	return slices.DeleteFunc(slices.Clone(att.IPs), func(ip string) bool { return slices.Contains(att.Learned, ip) })
-}
-
-// sameIPs compares addresses whatever their order and, where only one side has it,
-// their length.
-func sameIPs(asked, given []string) bool {
-	plain := func(list []string) []string {
-		var out []string
-		for _, text := range list {
-			ip, _, _ := strings.Cut(text, "/")
-			if addr, err := netip.ParseAddr(ip); err == nil {
-				ip = addr.String()
-			}
-			out = append(out, ip)
-		}
-		slices.Sort(out)
-		return out
-	}
-	return slices.Equal(plain(asked), plain(given))
 }

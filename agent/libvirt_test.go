@@ -110,6 +110,18 @@ func TestLinkFollowsTheCPUs(t *testing.T) {
 	}
 }
 
+func TestANICOpenedByNameIsNoneHandedOverByFD(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+	attach(t, h.agent, vmnetd.Request{VM: "vm1", ID: "net0", Handover: "name"})
+	if att, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "vm1", ID: "net0", Handover: "fd"}); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "handover") {
+		t.Errorf("%+v, %v", att, err)
+	}
+}
+
 func TestNICTakenOutByOthersIsRemoved(t *testing.T) {
 	h := domains(t, element("vm1", "net0", "lan"))
 	if err := h.w.StartDomain("vm1", true, h.hook); err != nil {

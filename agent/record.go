@@ -92,8 +92,11 @@ const (
 	viaFD      = "fd"
 )
 
-// handoverFD is the value of Request.Handover that is not the default.
-const handoverFD = "fd"
+// Values of Request.Handover; without one it is by name.
+const (
+	handoverName = "name"
+	handoverFD   = "fd"
+)
 
 // spec is the device to be on a lower device. One that was handed over lives with
 // the MTU that its lower device has left for it.

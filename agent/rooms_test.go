@@ -582,6 +582,17 @@ func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
 	if again := attach(t, a, req); again.Changed {
 		t.Errorf("the same again: %+v", again)
 	}
+	req.ID = "net0"
+	for _, routes := range [][]string{{"default via 192.0.2.2"}, {"default via 192.0.2.1", "198.51.100.0/24"}} {
+		other := req
+		other.Routes = routes
+		if _, err := a.Attach(t.Context(), Caller{}, other); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, "routes") {
+			t.Errorf("%v: %v", routes, err)
+		}
+	}
+	if again := attach(t, a, req); again.Changed {
+		t.Errorf("the same by its id: %+v", again)
+	}
 	a.markStale(t.Context(), key{"web1", "net0"})
 	if now := a.List("web1")[0]; now.Problem != "" {
 		t.Errorf("a reload finds something to wait for: %s", now.Problem)
