@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -89,6 +90,10 @@ const startPatience = time.Minute
 
 // prepareOne makes one device; nothing of it is left when it fails.
 func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Interface) (record, error) {
+	if i.Managed {
+		return record{}, vmnetd.Errorf(vmnetd.ErrInvalid, "libvirt would make the device %s of VM %s by itself, without policy and filter", vmnetd.Printable(i.Target), vmnetd.Printable(dom.Name)).
+			WithNext(fmt.Sprintf("write  <target dev='%s' managed='no'/>  (virsh edit %s)", vmnetd.Printable(i.Target), vmnetd.Printable(dom.Name)))
+	}
 	nic := dom.NICOf(i)
 	req := vmnetd.Request{VM: dom.Name, ID: nic.ID, Network: nic.Network, Mode: vmnetd.Mode(nic.Mode), MAC: i.MAC, IPs: splitIPs(nic.IPs), Queues: i.Queues}
 	vm := hypervisor.VM{Name: dom.Name, UUID: dom.UUID, Via: viaLibvirt, VCPUs: dom.VCPUs, Labels: dom.Labels}

@@ -97,6 +97,35 @@ func TestHookThatMeansNothingIsNoObstacle(t *testing.T) {
 	}
 }
 
+// TestADeviceThatLibvirtWouldMakeIsRefused: it would be up before its filter is there.
+func TestADeviceThatLibvirtWouldMakeIsRefused(t *testing.T) {
+	h := domains(t)
+	ours := element("vm1", "net0", "lan").XML()
+	domain := func(interfaces ...string) string {
+		return "<domain><name>vm1</name><devices>" + strings.Join(interfaces, "") + "</devices></domain>"
+	}
+	others := "<interface type='ethernet'><mac address='52:54:00:00:00:09'/><target dev='tap7'/></interface><interface type='network'><mac address='52:54:00:00:00:0a'/><source network='default'/></interface>"
+	for _, managed := range []string{"", " managed='yes'"} {
+		xml := domain(strings.Replace(ours, " managed='no'", managed, 1))
+		err := h.hook("vm1", "prepare", "begin", xml)
+		if !errors.Is(err, vmnetd.ErrInvalid) || !strings.Contains(vmnetd.NextOf(err), "managed='no'") || h.clean("vm1") != nil {
+			t.Errorf("%q: %v, %v", managed, err, h.clean("vm1"))
+		}
+		for _, op := range []string{"start/begin", "started/begin", "stopped/end", "release/end", "reconnect/begin", "attach/begin", "migrate/begin"} {
+			op, sub, _ := strings.Cut(op, "/")
+			if err := h.hook("vm1", op, sub, xml); err != nil {
+				t.Errorf("%s: %v", op, err)
+			}
+		}
+	}
+	if err := h.hook("vm1", "prepare", "begin", domain(others)); err != nil {
+		t.Errorf("interfaces of others: %v", err)
+	}
+	if err := h.hook("vm1", "prepare", "begin", domain(ours, others)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLinkFollowsTheCPUs(t *testing.T) {
 	h := domains(t, element("vm1", "net0", "lan"))
 	if err := h.w.StartDomain("vm1", false, h.hook); err != nil {
