@@ -39,6 +39,10 @@ func checkNetnsGlob(s string) error {
 	if !strings.HasPrefix(s, "/") || path.Clean(s) != s {
 		return invalid("%q is not an absolute path without '.', '..' and '//'", s).WithNext(`write one such as "/run/netns/infra-*"`)
 	}
+	if s == "/proc" || strings.HasPrefix(s, "/proc/") {
+		return invalid("%q can never match: a namespace beneath /proc has no path of its own", s).
+			WithNext(`give the namespace a name,  ip netns attach NAME PID,  and trust "/run/netns/NAME"`)
+	}
 	return nil
 }
 

@@ -163,8 +163,17 @@ func (c *choice) unguarded(s spot) []unfit {
 	}
 	return []unfit{{
 		why: fmt.Sprintf("the %s would be in the hands of %s's root, who could take filter and bandwidth off it", c.kind(s.mode), n.Path),
-		fix: fmt.Sprintf("use a network with mode switched, or, if that root is trusted, add  hypervisors: {netns: {trusted: [%q]}}", n.Path),
+		fix: "use a network with mode switched, or, if that root is trusted, " + toTrust(n.Path),
 	}}
+}
+
+// toTrust says how a namespace is trusted: by its path, and one beneath /proc is a
+// process's, which may be another's tomorrow.
+func toTrust(path string) string {
+	if strings.HasPrefix(path, "/proc/") {
+		return `give it a name, which can be trusted (ip netns attach NAME PID), attach to  --via netns:NAME  and add  hypervisors: {netns: {trusted: ["/run/netns/NAME"]}}`
+	}
+	return fmt.Sprintf("add  hypervisors: {netns: {trusted: [%q]}}", path)
 }
 
 // kind is the kind of device that a mode means for who asks.

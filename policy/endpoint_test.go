@@ -19,6 +19,7 @@ func TestAnEndpointIsGivenOnlyWhatHoldsThere(t *testing.T) {
 	for name, c := range map[string]guestCase{
 		"trusted":           {grant: bridge, facts: inNetns(true), want: "macvlan bridge"},
 		"not trusted":       {grant: bridge, facts: inNetns(false), exit: 5, text: "the macvlan would be in the hands of " + path + "'s root, who could take filter and bandwidth off it", next: `trusted: ["` + path + `"]`},
+		"no name to trust":  {grant: bridge, facts: func(f *Facts) { f.Netns = &Netns{Path: "/proc/77/ns/net"} }, exit: 5, text: "in the hands of /proc/77/ns/net's root", next: "ip netns attach NAME PID"},
 		"nothing to hold":   {grant: unfiltered, facts: inNetns(false), want: "macvlan bridge"},
 		"a rate to hold":    {grant: slow, facts: inNetns(false), exit: 5, text: "in the hands of"},
 		"veth on a bridge":  {grant: switched, facts: inNetns(false), wan: onBridgeBr(false), want: "veth switched"},
