@@ -76,8 +76,11 @@ func planAndAsk(ctx context.Context, c *Client) error {
 	if _, err := c.Convert(ctx, "u", "bond", false); err != nil {
 		return err
 	}
-	_, err := c.Team(ctx, "u", vmnetd.TeamRequest{Op: "state"})
-	return err
+	if _, err := c.Team(ctx, "u", vmnetd.TeamRequest{Op: "state"}); err != nil {
+		return err
+	}
+	const team0 = "/org/vmnetd1/uplink/team0"
+	return errors.Join(c.call(ctx, team0, uplinkIface+".Plan").Err, c.call(ctx, team0, teamIface+".Get", "debug_level").Err, c.call(ctx, team0, teamIface+".PortConfig", "p").Err)
 }
 
 func withClient(ctx context.Context, do func(context.Context, *Client) error) (string, error) {
@@ -154,12 +157,12 @@ func readAll(ctx context.Context, c *Client) error {
 		return err
 	}
 	sub.end()
-	return nil
+	return planAndAsk(ctx, c)
 }
 
 func TestNobodyMayReadButNotChange(t *testing.T) {
 	address := testkit.StartBus(t)
-	serve(t, address, &fake{})
+	serve(t, address, &fake{more: []vmnetd.UplinkState{*aTeam()}})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
 	for _, name := range []string{"attach", "detach", "reload", "opentap", "hook", "import", "link"} {
 		if got := asNobody(t, name); !strings.HasPrefix(got, "Denied: ") || !strings.Contains(got, "usermod -aG vmnetd") && !strings.Contains(got, "groupadd --system vmnetd") {
@@ -220,7 +223,8 @@ func TestWhoCannotBeLookedUpIsDenied(t *testing.T) {
 // TestTheBusPolicyOfThePackage runs a bus with the system bus's rules and ours.
 func TestTheBusPolicyOfThePackage(t *testing.T) {
 	b := testkit.NewBusWithPolicy(t, "../packaging/dbus/org.vmnetd1.conf")
-	serve(t, b.Address, &fake{})
+	f := &fake{more: []vmnetd.UplinkState{*aTeam()}}
+	serve(t, b.Address, f)
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", b.Address)
 	c := client(t, b.Address)
 	if err := attachOnce(t.Context(), c); err != nil {
@@ -235,12 +239,23 @@ func TestTheBusPolicyOfThePackage(t *testing.T) {
 	if got := asNobody(t, "attach"); !strings.HasPrefix(got, "Denied: ") || !strings.Contains(got, "usermod") {
 		t.Errorf("nobody attaches: %s", got)
 	}
+	f.mu.Lock()
+	before := len(f.verbs)
+	f.mu.Unlock()
+	if got := asNobody(t, "uplinks"); got != "" {
+		t.Errorf("not denied:\n%s", got)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if asked := f.verbs[before:]; len(asked) > 0 {
+		t.Errorf("the agent was asked: %v", asked)
+	}
 }
 
 func TestHostileMessagesLeaveTheDaemonAlive(t *testing.T) {
 	address := testkit.StartBus(t)
 	var log lockedBuffer
-	s := serve(t, address, &fake{}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := serve(t, address, &fake{more: []vmnetd.UplinkState{*aTeam()}}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	conn := s.bus.Conn()
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
 	c := client(t, address)
