@@ -1,9 +1,6 @@
 package filter
 
-import (
-	"bytes"
-	"slices"
-)
+import "slices"
 
 // usual4 accepts what most frames of a guest with IPv4 are, in as few steps as
 // there can be: to one station, from the guest's own MAC and address, untagged,
@@ -18,7 +15,7 @@ func usual4(s Spec, l lists) []rule {
 		when = append(when, network(12, 4).in(l.ip4)...)
 	}
 	if s.RA {
-		when = append(when, network(9, 1).above(protoIGMP)...) // nor ICMP, which is below it
+		when = append(when, network(9, 1).none([]byte{protoICMP}, []byte{protoIGMP})...)
 	}
 	if s.DHCPServer {
 		when = append(when, all(transport(0, 2).not(be16(67)...), transport(2, 2).not(be16(68)...))...)
@@ -61,11 +58,11 @@ func unicast(s Spec, l lists, ethertype []byte) terms {
 		copy(mask[6:], ones(6))
 		copy(want[6:], l.macs.values[0].first)
 	}
-	when := link(0, 14).masked(mask, want)
+	when := link(0, 14).maskedByWord(mask, want)
 	if s.Hook == Ingress {
 		// Before Linux 6.6 a field that begins before offset 12 does not show a
 		// tag that was taken out (nft_payload_need_vlan_adjust).
-		when = all(etherType().is(ethertype...), link(0, 12).masked(bytes.Clone(mask[:12]), want[:12]))
+		when = all(etherType().is(ethertype...), link(0, 12).maskedByWord(mask[:12], want[:12]))
 	}
 	if s.Spoof && l.macs.inSet() {
 		when = append(when, etherSource().in(l.macs)...)
