@@ -120,6 +120,8 @@ func tricks() []trick {
 		{"RA whose header is in the second fragment", "IPv6 header", own6(ip6(ownLL(), allNodes, nextFragment, fragmented(nextDest, 0, true, behind(protoICMPv6, 3, nil)[:8])))},
 		{"first fragment that ends with its headers", "IPv6 header", own6(ip6(ownLL(), allNodes, nextFragment, fragmented(nextDest, 0, true, behind(protoICMPv6, 1, nil))))},
 		{"second fragment of headers", "IPv6 header", own6(ip6(ownLL(), allNodes, nextFragment, fragmented(nextDest, 8, false, ra)))},
+		{"RA behind a first fragment that has an echo behind its end", "IPv6 header", own6(slices.Concat(ip6(ownLL(), allNodes, nextFragment, fragmented(nextDest, 0, true, behind(protoICMPv6, 0, nil))), icmp6Of(128)))},
+		{"the same fragment header behind another header", "IPv6 header", own6(slices.Concat(ip6(ownLL(), allNodes, nextDest, behind(nextFragment, 0, fragmented(nextHop, 0, true, behind(protoICMPv6, 0, nil)))), icmp6Of(128)))},
 		{"redirect", "redirect", own6(ip6(ownLL(), peer6, protoICMPv6, icmp6Of(137, make([]byte, 32))))},
 		{"redirect of IPv4", "redirect", own4(ip4(ownIP, peer, protoICMP, append([]byte{5, 1, 0, 0}, make([]byte, 32)...)))},
 		{"router advertisement of IPv4", "router advertisement", own4(ip4(ownIP, peer, protoICMP, append([]byte{9, 0, 0, 0}, make([]byte, 12)...)))},
@@ -130,6 +132,7 @@ func tricks() []trick {
 		{"advertise of DHCPv6", "DHCPv6 server", own6(ip6(ownLL(), peer6, protoUDP, udp(547, 546, make([]byte, 40))))},
 		{"advertise of DHCPv6 behind a header", "DHCPv6 server", own6(ip6(ownLL(), peer6, nextDest, behind(protoUDP, 0, udp(547, 546, make([]byte, 40)))))},
 		{"advertise of DHCPv6 whose ports are in the second fragment", "IPv6 header", own6(ip6(ownLL(), peer6, nextFragment, fragmented(nextDest, 0, true, behind(protoUDP, 0, nil))))},
+		{"advertise of DHCPv6 behind a first fragment that has ports behind its end", "IPv6 header", ether(peerMAC, ownMAC, 0x86dd, slices.Concat(ip6(ownLL(), peer6, nextFragment, fragmented(nextDest, 0, true, behind(protoUDP, 0, nil))), udp(5000, 53, nil)))},
 
 		{"BPDU", control0X, bpdu},
 		{"LACPDU", control0X, ether(group(2), ownMAC, 0x8809, append([]byte{1, 1}, make([]byte, 108)...))},

@@ -7,13 +7,13 @@ import (
 
 // ipv6 drops what servers of DHCPv6 and routers send, other sources than the
 // guest's, and what ND says of others. Extension headers hide nothing: what is
-// behind them is looked at, a first fragment has all of them (RFC 7112), and ND
-// has none (RFC 6980).
+// behind them is looked at, a first fragment has none behind its fragment header,
+// and ND has none at all (RFC 6980).
 func ipv6(s Spec, l lists) []rule {
 	if !s.Spoof && !s.DHCPServer && !s.RA {
 		return nil
 	}
-	var rules []rule
+	rules := firstFragments()
 	if s.DHCPServer {
 		rules = append(rules,
 			drop("DHCPv6 server", is6(), upper().is(protoUDP), transport(0, 2).is(be16(547)...)),
@@ -49,9 +49,26 @@ func icmp6(kind byte) terms {
 	return all(upper().is(protoICMPv6), transport(0, 1).is(kind))
 }
 
+// extensions are the headers that may come before what a packet carries
+// (net/ipv6/exthdrs_core.c, ipv6_ext_hdr).
+var extensions = [][]byte{{unix.IPPROTO_HOPOPTS}, {unix.IPPROTO_ROUTING}, {unix.IPPROTO_FRAGMENT}, {unix.IPPROTO_AH}, {unix.IPPROTO_DSTOPTS}}
+
+// firstFragments drops what begins with an extension header behind the fragment
+// header. The kernel reads to the end of the frame, and whoever it is for to the
+// end of the packet (net/netfilter/nft_payload.c; net/ipv6/ip6_input.c): what seems
+// to be behind that header may be padding, and the truth in the next fragment.
+func firstFragments() []rule {
+	var rules []rule
+	for _, next := range extensions {
+		first := fragment(0, 4).masked([]byte{0xff, 0, 0xff, 0xf8}, []byte{next[0], 0, 0, 0})
+		rules = append(rules, drop("IPv6 header", is6(), first))
+	}
+	return rules
+}
+
 // laterFragment holds for every fragment but the first: 13 bits of the offset
 // (RFC 8200, 4.5).
 func laterFragment() terms {
-	offset := field{&expr.Exthdr{DestRegister: unix.NFT_REG_1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}, 2}
+	offset := fragment(2, 2)
 	return terms{offset.load, offset.and([]byte{0xff, 0xf8}), &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: []byte{0, 0}}}
 }

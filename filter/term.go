@@ -43,6 +43,12 @@ func transport(offset, size int) field {
 	return payload(expr.PayloadBaseTransportHeader, offset, size)
 }
 
+// fragment is a field of IPv6's fragment header, wherever that is; it is not there
+// in a packet that has none.
+func fragment(offset, size int) field {
+	return field{&expr.Exthdr{DestRegister: unix.NFT_REG_1, Type: unix.IPPROTO_FRAGMENT, Offset: uint32(offset), Len: uint32(size), Op: expr.ExthdrOpIpv6}, size}
+}
+
 func payload(base expr.PayloadBase, offset, size int) field {
 	return field{&expr.Payload{DestRegister: unix.NFT_REG_1, Base: base, Offset: uint32(offset), Len: uint32(size)}, size}
 }

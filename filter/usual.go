@@ -23,8 +23,8 @@ func usual4(s Spec, l lists) []rule {
 	return []rule{accept("unicast IPv4", when)}
 }
 
-// usual6 is the same for IPv6, without ICMPv6. That the ports can be read says
-// that the headers before them are whole (RFC 7112).
+// usual6 is the same for IPv6, without ICMPv6 and extension headers. That the ports
+// can be read says that the packet is as long as it says.
 func usual6(s Spec, l lists) []rule {
 	if !passes(s, 0x86dd) {
 		return nil
@@ -33,9 +33,7 @@ func usual6(s Spec, l lists) []rule {
 	if s.Spoof && s.Pin6 {
 		when = append(when, network(8, 16).in(l.ip6)...)
 	}
-	if s.Spoof || s.RA {
-		when = append(when, upper().not(protoICMPv6)...)
-	}
+	when = append(when, network(6, 1).none(slices.Concat(extensions, [][]byte{{protoICMPv6}})...)...)
 	ports := transport(0, 2).there()
 	if s.DHCPServer {
 		ports = all(transport(0, 2).not(be16(547)...), transport(2, 2).not(be16(546)...))
