@@ -142,7 +142,10 @@ func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 		}
 	}
 	for _, v := range s.VLANs {
-		u.VLANs[v.ID] = policy.Uplink{Ifname: v.Link.Name, MTU: v.Link.MTU, MAC: v.Link.MAC.String(), Kind: v.Link.Kind, Users: users(v.Users, onIt[v.ID]), Hosts: v.Hosts}
+		u.VLANs[v.ID] = policy.Uplink{
+			Ifname: v.Link.Name, MTU: v.Link.MTU, MAC: v.Link.MAC.String(), Kind: v.Link.Kind,
+			Master: v.Master.Name, MasterBy: v.Master.Kind, Users: users(v.Users, onIt[v.ID]), Hosts: v.Hosts,
+		}
 		delete(onIt, v.ID)
 	}
 	u.Users = users(s.Users, onIt[0])

@@ -56,12 +56,10 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index), Filtering: link.Kind == kindBridge && filters(link)}
 	for _, l := range s.Users {
 		if l.VLANProto == "802.1Q" {
-			s.VLANs = append(s.VLANs, OnVLAN{ID: l.VLAN, Link: l, Users: f.links.On(l.Index)})
+			s.VLANs = append(s.VLANs, OnVLAN{ID: l.VLAN, Link: l, Users: f.links.On(l.Index), Master: f.master(ctx, l)})
 		}
 	}
-	if link.Master != 0 {
-		s.Master = f.master(ctx, link.Master)
-	}
+	s.Master = f.master(ctx, link)
 	if s.Hosts, err = f.conn.Addrs(ctx, link.Index); err != nil {
 		return State{}, err
 	}
@@ -138,15 +136,18 @@ func (f *Finder) unbind(spec Spec) {
 	delete(f.bound, spec.Name)
 }
 
-// master is the device that the uplink is a port of: from the mirror, or, when
-// the mirror has not heard of it yet, from the kernel.
-func (f *Finder) master(ctx context.Context, index int) rtnl.Link {
-	if l, ok := f.links.ByIndex(index); ok {
+// master is the device that a link is a port of, zero when it is none: from the
+// mirror, or, when the mirror has not heard of it yet, from the kernel.
+func (f *Finder) master(ctx context.Context, port rtnl.Link) rtnl.Link {
+	if port.Master == 0 {
+		return rtnl.Link{}
+	}
+	if l, ok := f.links.ByIndex(port.Master); ok {
 		return l
 	}
-	l, err := f.conn.LinkByIndex(ctx, index)
+	l, err := f.conn.LinkByIndex(ctx, port.Master)
 	if err != nil {
-		return rtnl.Link{Index: index}
+		return rtnl.Link{Index: port.Master}
 	}
 	return l
 }

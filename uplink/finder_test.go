@@ -190,6 +190,20 @@ func TestStateTellsWhatStandsOnTheUplinkAndWhoseItIs(t *testing.T) {
 	}
 }
 
+func TestVMStateTellsWhoseAVLANIs(t *testing.T) {
+	testkit.Require(t, "vm")
+	l := newLab(t)
+	l.ip(t, "link", "add", "link", "u0", "name", "u0.7", "up", "type", "vlan", "id", "7")
+	if st := l.state(t, Spec{Name: "u0"}); len(st.VLANs) != 1 || st.VLANs[0].Master.Name != "" {
+		t.Errorf("nobody's: %d VLANs", len(st.VLANs))
+	}
+	l.ip(t, "link", "add", "br7", "type", "bridge")
+	l.ip(t, "link", "set", "u0.7", "master", "br7")
+	if st := l.state(t, Spec{Name: "u0"}); len(st.VLANs) != 1 || st.VLANs[0].Master.Name != "br7" || st.VLANs[0].Master.Kind != "bridge" {
+		t.Errorf("a port: %d VLANs, not of br7", len(st.VLANs))
+	}
+}
+
 func TestProblemSaysWhatIsWrong(t *testing.T) {
 	l := newLab(t)
 	if st := l.state(t, Spec{Name: "u0", MTU: 9000}); !strings.Contains(st.Problem, "1500, not 9000") {

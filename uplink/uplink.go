@@ -83,10 +83,11 @@ func (s Spec) Under() []string {
 
 // OnVLAN is a VLAN device over an uplink, which is a lower device of its own.
 type OnVLAN struct {
-	ID    int
-	Link  rtnl.Link
-	Users []rtnl.Link    // devices that have it as their lower device
-	Hosts []netip.Prefix // addresses of the host on it
+	ID     int
+	Link   rtnl.Link
+	Users  []rtnl.Link    // devices that have it as their lower device
+	Master rtnl.Link      // whose port it is, zero when none
+	Hosts  []netip.Prefix // addresses of the host on it
 }
 
 // State is a declared uplink as it is now.
