@@ -129,7 +129,7 @@ func (a *Agent) facts(ctx context.Context, req vmnetd.Request, vm hypervisor.VM)
 func (a *Agent) uplinkFacts(name string, s uplink.State) policy.Uplink {
 	u := policy.Uplink{
 		Present: true, Ifname: s.Link.Name, Carrier: s.Link.Carrier, Up: s.Link.Up, MTU: s.Link.MTU,
-		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.Link.BondMode, Path: a.o.Provisioner.Path(s.Link.Index).Text,
+		MAC: s.Link.MAC.String(), Kind: s.Link.Kind, BondMode: s.BondMode, Path: a.o.Provisioner.Path(s.Link.Index).Text,
 		Master: s.Master.Name, MasterBy: s.Master.Kind, Hosts: s.Hosts, VLANs: map[int]policy.Uplink{},
 	}
 	u.MaxMACs, u.NoHairpin, u.Wireless = s.Spec.MaxMACs, s.Spec.NoHairpin, s.Wireless

@@ -46,3 +46,9 @@ func TestAVLANThatIsSomebodysPortFitsNobody(t *testing.T) {
 		t.Errorf("it said %q", why)
 	}
 }
+
+func TestAnUplinkOverABondThatRewritesMACsFitsNobody(t *testing.T) {
+	if why := unfit(t, uplink.State{BondMode: "balance-alb"}); !strings.Contains(why, "bond mode balance-alb rewrites") {
+		t.Errorf("it said %q", why)
+	}
+}

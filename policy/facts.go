@@ -60,7 +60,7 @@ type Uplink struct {
 	MAC      string
 	Path     string         // how it reaches the outside, for explain: "team0 > eno1"
 	Kind     string         // kind of the device, for explain
-	BondMode string         // "" when it is no bond
+	BondMode string         // of the bond that it is, or stands on if that one rewrites guests' MACs; "" when there is none
 	Master   string         // "" or whose port it is: then its rx handler is taken
 	MasterBy string         // kind of Master: bridge, bond, team
 	Users    []User         // devices that have it as their lower device

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,7 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 	if err := f.hostsOnVLANs(ctx, s.VLANs); err != nil {
 		return State{}, err
 	}
+	s.BondMode = cmp.Or(f.rewriting(link, deepest), link.BondMode)
 	s.Problem = problem(spec, link)
 	s.Wireless = wireless(link.Name)
 	return s, nil

@@ -204,6 +204,31 @@ func TestVMStateTellsWhoseAVLANIs(t *testing.T) {
 	}
 }
 
+func TestVMABondThatRewritesMACsIsSeenThroughWhatStandsOnIt(t *testing.T) {
+	testkit.Require(t, "vm")
+	l := newLab(t)
+	l.ip(t, "link", "add", "tlb0", "type", "bond", "mode", "balance-tlb", "miimon", "100")
+	l.ip(t, "link", "set", "u0", "down")
+	l.ip(t, "link", "set", "u0", "master", "tlb0")
+	l.ip(t, "link", "set", "tlb0", "up")
+	l.ip(t, "link", "add", "link", "tlb0", "name", "tlb0.7", "type", "vlan", "id", "7")
+	l.ip(t, "link", "add", "any0", "type", "bond", "mode", "active-backup", "miimon", "100")
+	if st := l.state(t, Spec{Name: "any0"}); st.BondMode != "active-backup" {
+		t.Errorf("an anchor over nothing: %q", st.BondMode)
+	}
+	l.ip(t, "link", "set", "tlb0.7", "master", "any0")
+	l.ip(t, "link", "add", "br0", "type", "bridge")
+	l.ip(t, "link", "set", "any0", "master", "br0")
+	for _, name := range []string{"tlb0", "tlb0.7", "any0", "br0"} {
+		if st := l.state(t, Spec{Name: name}); st.BondMode != "balance-tlb" {
+			t.Errorf("%s: %q", name, st.BondMode)
+		}
+	}
+	if st := l.state(t, Spec{Name: "u0"}); st.BondMode != "" {
+		t.Errorf("the port: %q", st.BondMode)
+	}
+}
+
 func TestProblemSaysWhatIsWrong(t *testing.T) {
 	l := newLab(t)
 	if st := l.state(t, Spec{Name: "u0", MTU: 9000}); !strings.Contains(st.Problem, "1500, not 9000") {

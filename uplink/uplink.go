@@ -100,6 +100,7 @@ type State struct {
 	Hosts     []netip.Prefix // addresses of the host on it
 	VLANs     []OnVLAN       // 802.1Q devices over it
 	Filtering bool           // of a bridge: it tells VLANs apart (vlan_filtering)
+	BondMode  string         // of the bond that it is, or stands on if that one rewrites guests' MACs; "" when there is none
 	Problem   string         // "" or one sentence: absent, down, no carrier, renamed, …
 
 	// Wireless says that it is a station of 802.11, whose access point takes frames
