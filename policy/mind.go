@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -50,7 +51,7 @@ func (c *choice) mindHost() string {
 		return ""
 	case c.f.HostLinks[c.network.Name] && c.opens():
 		return fmt.Sprintf("this host and %s reach each other by this host's link to network %s alone", c.req.VM, c.network.Name)
-	case c.d.VLAN != 0 && !c.f.Unknown && len(c.on.Hosts) == 0:
+	case c.d.VLAN != 0 && !c.f.Unknown && !slices.ContainsFunc(c.on.Hosts, known):
 		return fmt.Sprintf("this host has no address in VLAN %d of %s: it and %s reach each other only through a router%s", c.d.VLAN, c.d.Uplink, c.req.VM, c.toOpen())
 	case info.Exclusive:
 		return fmt.Sprintf("%s takes %s away from this host%s: while %s has it, the host itself receives nothing there",
@@ -73,22 +74,22 @@ func (c *choice) toOpen() string {
 	return "; to open it:  vmnetd host-link " + shellWord(c.network.Name)
 }
 
-// addresses lists the host's on the uplink. Every device that is up has a
-// link-local one, which nobody knows a host by: it is told only where there is
+// known: every device that is up has a link-local address, which nobody knows a
+// host by.
+func known(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() }
+
+// addresses lists the host's on the uplink, a link-local one only where there is
 // no other.
 func (c *choice) addresses() string {
-	var known, local []string
-	for _, p := range c.on.Hosts {
-		if p.Addr().IsLinkLocalUnicast() {
-			local = append(local, p.Addr().String())
-			continue
-		}
-		known = append(known, p.Addr().String())
+	hosts := slices.DeleteFunc(slices.Clone(c.on.Hosts), func(p netip.Prefix) bool { return !known(p) })
+	if len(hosts) == 0 {
+		hosts = c.on.Hosts
 	}
-	if len(known) == 0 {
-		known = local
+	var texts []string
+	for _, p := range hosts {
+		texts = append(texts, p.Addr().String())
 	}
-	return strings.Join(known, ", ")
+	return strings.Join(texts, ", ")
 }
 
 func (c *choice) hostOn() string {

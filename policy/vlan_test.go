@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -64,5 +65,19 @@ func TestTheMTUOfAVLANDeviceCounts(t *testing.T) {
 	}))
 	if err != nil || d.MTU != 1400 || d.Ifname != "wan" {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+func TestAHostWithALinkLocalAddressAloneHasNoneInTheVLAN(t *testing.T) {
+	for address, want := range map[string]string{
+		"fe80::1/64":      "this host has no address in VLAN 100 of wan",
+		"198.51.100.2/24": "this host (198.51.100.2 on VLAN 100 of wan) and vm2 cannot reach each other",
+	} {
+		d, err := onV100(func(u *Uplink) {
+			u.VLANs = map[int]Uplink{100: {Ifname: "wan.100", MTU: 1500, MAC: u.MAC, Hosts: []netip.Prefix{netip.MustParsePrefix(address)}}}
+		})
+		if err != nil || !strings.HasPrefix(d.Mind[0], want) {
+			t.Errorf("%s: %q, %v", address, d.Mind, err)
+		}
 	}
 }

@@ -78,14 +78,12 @@ func (f *Finder) hostsOnVLANs(ctx context.Context, vlans []OnVLAN) error {
 	if len(vlans) == 0 {
 		return nil
 	}
-	all, err := f.conn.AllAddrs(ctx)
+	all, err := f.conn.AddrsByLink(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range vlans {
-		for _, a := range all[vlans[i].Link.Index] {
-			vlans[i].Hosts = append(vlans[i].Hosts, a.Prefix)
-		}
+		vlans[i].Hosts = all[vlans[i].Link.Index]
 	}
 	return nil
 }

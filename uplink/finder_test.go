@@ -204,6 +204,18 @@ func TestVMStateTellsWhoseAVLANIs(t *testing.T) {
 	}
 }
 
+func TestVMTheHostsLinkLocalAddressOnAVLANIsKnown(t *testing.T) {
+	testkit.Require(t, "vm")
+	l := newLab(t)
+	l.ip(t, "link", "add", "link", "u0", "name", "u0.7", "type", "vlan", "id", "7")
+	l.ip(t, "addr", "add", "fe80::7/64", "dev", "u0.7", "nodad")
+	l.ip(t, "addr", "add", "192.0.2.17/24", "dev", "u0.7")
+	st := l.state(t, Spec{Name: "u0"})
+	if got := fmt.Sprint(st.VLANs[0].Hosts); got != "[192.0.2.17/24 fe80::7/64]" {
+		t.Errorf("hosts: %s", got)
+	}
+}
+
 func TestVMABondThatRewritesMACsIsSeenThroughWhatStandsOnIt(t *testing.T) {
 	testkit.Require(t, "vm")
 	l := newLab(t)

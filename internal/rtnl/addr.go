@@ -28,21 +28,7 @@ func (c *Conn) AddrsOf(ctx context.Context, index int) ([]Addr, error) {
 
 // AllAddrs is AddrsOf for every link, by ifindex.
 func (c *Conn) AllAddrs(ctx context.Context) (map[int][]Addr, error) {
-	msgs, err := c.dump(ctx, func() *nl.NetlinkRequest { return getAddr(0) }, unix.RTM_NEWADDR)
-	if err != nil {
-		return nil, err
-	}
-	all := map[int][]Addr{}
-	for _, m := range msgs {
-		if len(m) < unix.SizeofIfAddrmsg {
-			continue
-		}
-		index := int(nl.DeserializeIfAddrmsg(m).Index)
-		if a, ok := addrOf(m, index); ok {
-			all[index] = append(all[index], a)
-		}
-	}
-	return all, nil
+	return addrsByLink(ctx, c, addrOf)
 }
 
 // addrOf leaves link-local addresses out.

@@ -104,6 +104,30 @@ func addrsOn[T any](ctx context.Context, c *Conn, index int, parse func(msg []by
 	return addrs, nil
 }
 
+// AddrsByLink is Addrs for every link, by ifindex.
+func (c *Conn) AddrsByLink(ctx context.Context) (map[int][]netip.Prefix, error) {
+	return addrsByLink(ctx, c, parseAddr)
+}
+
+// addrsByLink is addrsOn for every link, by one dump.
+func addrsByLink[T any](ctx context.Context, c *Conn, parse func(msg []byte, index int) (T, bool)) (map[int][]T, error) {
+	msgs, err := c.dump(ctx, func() *nl.NetlinkRequest { return getAddr(0) }, unix.RTM_NEWADDR)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int][]T{}
+	for _, m := range msgs {
+		if len(m) < unix.SizeofIfAddrmsg {
+			continue
+		}
+		index := int(nl.DeserializeIfAddrmsg(m).Index)
+		if a, ok := parse(m, index); ok {
+			all[index] = append(all[index], a)
+		}
+	}
+	return all, nil
+}
+
 // getAddr asks for the addresses on a link, 0 for every link.
 func getAddr(index int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)

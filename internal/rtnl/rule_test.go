@@ -78,4 +78,9 @@ func TestANewRouteReplacesNone(t *testing.T) {
 	if err != nil || len(all[v0]) != 1 || len(all[v1]) != 1 || all[v0][0].Prefix.String() != "198.51.100.1/24" || all[v1][0].Prefix.String() != "2001:db8:1::1/64" {
 		t.Errorf("%+v, %v", all, err)
 	}
+	ip(t, n, "addr", "add", "fe80::7/64", "dev", "v1")
+	whole, err := c.AddrsByLink(t.Context())
+	if err != nil || len(whole[v0]) < 1 || !slices.Contains(whole[v1], netip.MustParsePrefix("fe80::7/64")) || !slices.Contains(whole[v1], netip.MustParsePrefix("2001:db8:1::1/64")) {
+		t.Errorf("with link-local ones: %v, %v", whole, err)
+	}
 }
