@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // A device's root qdisc has what its netdev sends, its ingress what that
@@ -15,11 +16,11 @@ import (
 // guest of a tap, the netdev sends.
 
 // setBandwidth shapes what the netdev sends and polices what it receives.
-func (h *Host) setBandwidth(ctx context.Context, index int, s Spec) error {
-	sent, received := s.bandwidth()
-	err := h.police(ctx, index, received)
+func (h *Host) setBandwidth(ctx context.Context, on rtnl.Link, s Spec) error {
+	sent, received := s.bandwidth(on.MTU)
+	err := h.police(ctx, on.Index, received)
 	if err == nil {
-		err = h.shape(ctx, index, sent)
+		err = h.shape(ctx, on.Index, sent)
 	}
 	var said *vmnetd.Error
 	if err == nil || errors.As(err, &said) {
@@ -28,9 +29,9 @@ func (h *Host) setBandwidth(ctx context.Context, index int, s Spec) error {
 	return vmnetd.Errorf(vmnetd.ErrFailed, "the bandwidth of %s cannot be set: %w", s.Ifname, err)
 }
 
-func (h *Host) hasBandwidth(ctx context.Context, index int, s Spec) (bool, error) {
-	sent, received := s.bandwidth()
-	q, err := h.qdisc(ctx, index, rootParent)
+func (h *Host) hasBandwidth(ctx context.Context, on rtnl.Link, s Spec) (bool, error) {
+	sent, received := s.bandwidth(on.MTU)
+	q, err := h.qdisc(ctx, on.Index, rootParent)
 	if err != nil {
 		return false, err
 	}
@@ -38,7 +39,7 @@ func (h *Host) hasBandwidth(ctx context.Context, index int, s Spec) (bool, error
 	if ours != (sent.Bits != 0) || ours && !shaped(q, sent) {
 		return false, nil
 	}
-	list, err := h.policers(ctx, index)
+	list, err := h.policers(ctx, on.Index)
 	if err != nil {
 		return false, err
 	}
@@ -71,12 +72,15 @@ func (h *Host) limited(ctx context.Context) (map[int]bool, error) {
 // limited says that a bandwidth is asked for.
 func (s Spec) limited() bool { return s.In.Bits != 0 || s.Out.Bits != 0 }
 
-// bandwidth is what the netdev may send and what it may receive.
-func (s Spec) bandwidth() (sent, received Rate) {
+// bandwidth is what a netdev of that MTU may send and what it may receive, each
+// with its burst.
+func (s Spec) bandwidth(mtu int) (sent, received Rate) {
+	sent, received = s.In, s.Out
 	if s.Hook == Egress {
-		return s.Out, s.In
+		sent, received = s.Out, s.In
 	}
-	return s.In, s.Out
+	sent.Burst, received.Burst = sent.shaperBurst(mtu), received.policerBurst()
+	return sent, received
 }
 
 // bytes is the rate in bytes/s.
@@ -87,9 +91,12 @@ func (r Rate) bytes() uint64 { return max(r.Bits/8, 1) }
 const largest = 1<<16 + 128
 
 // shaperBurst is the bytes that leave at once: what was asked for, at least one
-// frame with a tag; else 10 ms, and ten frames of 1500 bytes. What is larger, the
-// bucket takes apart.
-func (r Rate) shaperBurst() uint32 { return r.burst(1522, 10*1500) }
+// frame with two tags, since what is larger and cannot be taken apart is dropped
+// (net/sched/sch_tbf.c, tbf_enqueue); else 10 ms, and ten frames of 1500 bytes.
+func (r Rate) shaperBurst(mtu int) uint32 {
+	least := uint64(mtu) + 22
+	return r.burst(least, max(least, 10*1500))
+}
 
 // policerBurst is the bytes that come in at once: what was asked for, at least the
 // largest that there is, which would never pass otherwise; else 10 ms, and twice

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
@@ -65,6 +66,31 @@ func TestWhatExceedsTheRateIsDropped(t *testing.T) {
 	}
 	if passed := 1000 - n; passed > 40+int(took.Seconds()*130) {
 		t.Errorf("%d of 1000 passed within %v:\n%s", passed, took, shown)
+	}
+}
+
+func TestTheLargestFrameOfADeviceFitsIntoEveryBurst(t *testing.T) {
+	l := newLab(t)
+	l.out.Set(t, "far0", rtnl.MTU(9000))
+	l.ns.Set(t, "u0", rtnl.MTU(9000))
+	g := macvtap(t, l)
+	l.ns.Set(t, g.ifname, rtnl.MTU(9000))
+	s := Spec{Ifname: g.ifname, Hook: g.hook, Out: Rate{Bits: 100_000_000, Burst: 1}}
+	for way, set := range map[string]func() error{
+		"Set":    func() error { return l.Set(ctx(), s) },
+		"SetAll": func() error { return l.SetAll(ctx(), []Spec{s}) },
+	} {
+		if err := set(); err != nil {
+			t.Fatal(err)
+		}
+		if !l.tells(t, g, ether(peerMAC, g.mac, 0x88b6, make([]byte, 9000)))[0] {
+			t.Errorf("%s: a frame as large as the MTU was not heard", way)
+		}
+		l.holds(t, s, true)
+		if lost := l.lost(t, []Spec{s}); len(lost) != 0 {
+			t.Errorf("%s: lost at once", way)
+		}
+		l.set(t, Spec{Ifname: g.ifname, Hook: g.hook})
 	}
 }
 

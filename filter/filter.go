@@ -66,7 +66,7 @@ func (h *Host) Set(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return explain(spec, err)
 	}
-	return h.setBandwidth(ctx, link.Index, spec)
+	return h.setBandwidth(ctx, link, spec)
 }
 
 // Holds says whether the device has its filter as Set left it.
@@ -90,7 +90,7 @@ func (h *Host) Holds(ctx context.Context, spec Spec) (bool, error) {
 	if err != nil || !holds {
 		return false, err
 	}
-	return h.hasBandwidth(ctx, link.Index, spec)
+	return h.hasBandwidth(ctx, link, spec)
 }
 
 // Remove takes a device's filter away, also of one that has gone. Its bandwidth

@@ -8,6 +8,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // atOnce is how many devices one transaction is for: it is one message, which has
@@ -20,7 +21,7 @@ const atOnce = 64
 // nft_table_validate). A device that cannot have its filter keeps none of the
 // others from theirs; the errors are joined.
 func (h *Host) SetAll(ctx context.Context, specs []Spec) error {
-	there, indexes, errs, err := h.present(ctx, specs)
+	there, links, errs, err := h.present(ctx, specs)
 	if err != nil {
 		return err
 	}
@@ -45,8 +46,8 @@ func (h *Host) SetAll(ctx context.Context, specs []Spec) error {
 		}
 	}
 	for i, spec := range there {
-		if limited[indexes[i]] || spec.limited() {
-			errs = append(errs, h.setBandwidth(ctx, indexes[i], spec))
+		if limited[links[i].Index] || spec.limited() {
+			errs = append(errs, h.setBandwidth(ctx, links[i], spec))
 		}
 	}
 	return errors.Join(errs...)
@@ -55,7 +56,7 @@ func (h *Host) SetAll(ctx context.Context, specs []Spec) error {
 // Lost are the devices that do not have their filter and bandwidth as Set left
 // them, also those that have gone: Holds of many, by few questions.
 func (h *Host) Lost(ctx context.Context, specs []Spec) ([]Spec, error) {
-	there, indexes, _, err := h.present(ctx, specs)
+	there, links, _, err := h.present(ctx, specs)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +79,8 @@ func (h *Host) Lost(ctx context.Context, specs []Spec) ([]Spec, error) {
 	}
 	lost := absent(specs, there)
 	for i, spec := range there {
-		if holding[i] && (limited[indexes[i]] || spec.limited()) {
-			if holding[i], err = h.hasBandwidth(ctx, indexes[i], spec); err != nil {
+		if holding[i] && (limited[links[i].Index] || spec.limited()) {
+			if holding[i], err = h.hasBandwidth(ctx, links[i], spec); err != nil {
 				return nil, err
 			}
 		}
@@ -90,29 +91,29 @@ func (h *Host) Lost(ctx context.Context, specs []Spec) ([]Spec, error) {
 	return lost, nil
 }
 
-// present are the specs whose device is there, with its ifindex; of each other one
+// present are the specs whose device is there, with its link; of each other one
 // there is an error.
-func (h *Host) present(ctx context.Context, specs []Spec) (there []Spec, indexes []int, errs []error, err error) {
-	links, err := h.conn.Links(ctx)
+func (h *Host) present(ctx context.Context, specs []Spec) (there []Spec, links []rtnl.Link, errs []error, err error) {
+	all, err := h.conn.Links(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	named := make(map[string]int, len(links))
-	for _, l := range links {
-		named[l.Name] = l.Index
+	named := make(map[string]rtnl.Link, len(all))
+	for _, l := range all {
+		named[l.Name] = l
 	}
 	for _, s := range specs {
 		if err := s.check(); err != nil {
 			return nil, nil, nil, err
 		}
-		index, ok := named[s.Ifname]
+		link, ok := named[s.Ifname]
 		if !ok {
 			errs = append(errs, vmnetd.Errorf(vmnetd.ErrNotFound, "no network device is named %s", vmnetd.Printable(s.Ifname)))
 			continue
 		}
-		there, indexes = append(there, s), append(indexes, index)
+		there, links = append(there, s), append(links, link)
 	}
-	return there, indexes, errs, nil
+	return there, links, errs, nil
 }
 
 // absent are the specs whose device is not among those that are there.

@@ -113,7 +113,7 @@ func (h *Host) addPolicer(ctx context.Context, index int, r Rate, priority uint1
 func policeOptions(options *nl.RtAttr, r Rate) {
 	rate := r.bytes()
 	parms := nl.TcPolice{
-		Action: shot, Burst: ticks(rate, r.policerBurst()),
+		Action: shot, Burst: ticks(rate, r.Burst),
 		Rate: nl.TcRateSpec{Linklayer: linkLayerEthernet, CellLog: 3, Rate: rate32(rate)}, // a cell that is none is refused (qdisc_get_rtab)
 	}
 	parms.Mtu = math.MaxInt32 // none: segments are put together to 64 KiB and more
@@ -137,7 +137,7 @@ func policed(f tcObject, r Rate) bool {
 	}
 	has := nl.DeserializeTcPolice(b)
 	rate := rateOf(has.Rate.Rate, option(options, policeRate64))
-	return rate == r.bytes() && has.Action == shot && near(has.Burst, ticks(rate, r.policerBurst()))
+	return rate == r.bytes() && has.Action == shot && near(has.Burst, ticks(rate, r.Burst))
 }
 
 func within(list []syscall.NetlinkRouteAttr, kind uint16) []syscall.NetlinkRouteAttr {

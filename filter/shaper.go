@@ -40,7 +40,7 @@ func (h *Host) shape(ctx context.Context, index int, r Rate) error {
 const linkLayerEthernet = 1
 
 func tbfOptions(r Rate) *nl.RtAttr {
-	rate, burst := r.bytes(), r.shaperBurst()
+	rate, burst := r.bytes(), r.Burst
 	parms := nl.TcTbfQopt{Rate: nl.TcRateSpec{Linklayer: linkLayerEthernet, Rate: rate32(rate)}}
 	parms.Limit = uint32(min(rate*shaperWait/1000+uint64(burst), math.MaxUint32))
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
@@ -61,7 +61,7 @@ func shaped(q tcObject, r Rate) bool {
 	}
 	has := nl.DeserializeTcTbfQopt(b)
 	rate := rateOf(has.Rate.Rate, option(q.options, nl.TCA_TBF_RATE64))
-	return rate == r.bytes() && near(has.Buffer, ticks(rate, r.shaperBurst()))
+	return rate == r.bytes() && near(has.Buffer, ticks(rate, r.Burst))
 }
 
 // rateOf is a rate in bytes/s: the wide one where there is one.
