@@ -1,9 +1,9 @@
 package filter
 
 // ipv4 drops what servers of DHCP send, what routers say of themselves (ICMP 5
-// and 9, RFC 792 and RFC 1256; queries of IGMP), and other sources than the guest's. Without a
-// source a guest may ask for an address, and say which groups it is in. What has
-// no sound header, no rule can read.
+// and 9, RFC 792 and RFC 1256; for multicast IGMP and PIM), and other sources than
+// the guest's. Without a source a guest may ask for an address, and say which
+// groups it is in. What has no sound header, no rule can read.
 func ipv4(s Spec, l lists) []rule {
 	if !s.Spoof && !s.DHCPServer && !s.RA {
 		return nil
@@ -18,7 +18,9 @@ func ipv4(s Spec, l lists) []rule {
 		rules = append(rules,
 			drop("redirect", is4(), upper().is(protoICMP), transport(0, 1).is(5)),
 			drop("router advertisement", is4(), upper().is(protoICMP), transport(0, 1).is(9)),
-			drop("IGMP query", is4(), upper().is(protoIGMP), transport(0, 1).is(membershipQuery)))
+			drop("IGMP query", is4(), upper().is(protoIGMP), transport(0, 1).is(membershipQuery)),
+			drop(multicastRouter, is4(), upper().is(protoIGMP), transport(0, 1).is(multicastRouter4)),
+			drop("PIM", is4(), upper().is(protoPIM), toGroup()))
 	}
 	if s.Spoof && s.Pin4 {
 		rules = append(rules, pinned4(l)...)
@@ -26,9 +28,14 @@ func ipv4(s Spec, l lists) []rule {
 	return append(rules, accept("IPv4", is4(), upper().there()), drop("IPv4 header", is4()))
 }
 
-// membershipQuery is the type of IGMP that a multicast router sends (RFC 3376,
-// 4.1): switches that snoop send all groups to whoever does (RFC 4541, 2.1.1).
-const membershipQuery = 0x11
+// What a multicast router sends by IGMP (RFC 3376, 4.1; RFC 4286, 3.2), and the hello
+// of PIM (RFC 7761, 4.3.1): switches that snoop send all groups to whoever does
+// (RFC 4541, 2.1.1; net/bridge/br_multicast.c).
+const (
+	membershipQuery  = 0x11
+	multicastRouter4 = 0x30
+	multicastRouter  = "multicast router advertisement"
+)
 
 func pinned4(l lists) []rule {
 	sender := network(12, 4)

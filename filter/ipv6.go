@@ -23,7 +23,9 @@ func ipv6(s Spec, l lists) []rule {
 		rules = append(rules,
 			drop("router advertisement", icmp6(routerAdvertisement)),
 			drop("redirect", icmp6(redirect)),
-			drop("MLD query", icmp6(listenerQuery)))
+			drop("MLD query", icmp6(listenerQuery)),
+			drop(multicastRouter, icmp6(multicastRouter6)),
+			drop("PIM", is6(), upper().is(protoPIM), toGroup()))
 	}
 	if s.Spoof {
 		rules = append(rules, unspecified(s, l)...)

@@ -10,8 +10,7 @@ func limits(s Spec, _ lists) []rule {
 		rules = append(rules, drop("broadcast limit", etherDest().is(broadcasts...), over(s.Broadcast)))
 	}
 	if s.Multicast > 0 {
-		group := link(0, 1).masked([]byte{1}, []byte{1})
-		rules = append(rules, drop("multicast limit", group, etherDest().not(broadcasts...), over(s.Multicast)))
+		rules = append(rules, drop("multicast limit", toGroup(), etherDest().not(broadcasts...), over(s.Multicast)))
 	}
 	return rules
 }

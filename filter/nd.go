@@ -1,6 +1,6 @@
 package filter
 
-// Types of ICMPv6 (RFC 4861, RFC 2710, RFC 3810).
+// Types of ICMPv6 (RFC 4861, RFC 2710, RFC 3810, RFC 4286).
 const (
 	listenerQuery         = 130 // a multicast router's, as IGMP's
 	listenerReport        = 131
@@ -11,6 +11,7 @@ const (
 	neighbourAdvert       = 136
 	redirect              = 137
 	listenerReport2       = 143
+	multicastRouter6      = 151
 )
 
 // Options of ND (RFC 4861, 4.6; RFC 3971, 5.3), each of 8 bytes: type and length.

@@ -57,12 +57,16 @@ const (
 	protoICMP   = 1
 	protoIGMP   = 2
 	protoUDP    = 17
+	protoPIM    = 103
 	protoICMPv6 = 58
 )
 
 func etherSource() field { return link(6, 6) }
 func etherDest() field   { return link(0, 6) }
 func etherType() field   { return link(12, 2) }
+
+// toGroup holds for what is for more than one station.
+func toGroup() terms { return link(0, 1).masked([]byte{1}, []byte{1}) }
 
 func is4() terms { return protocol().is(typeIPv4...) }
 func is6() terms { return protocol().is(typeIPv6...) }

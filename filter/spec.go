@@ -27,7 +27,7 @@ type Spec struct {
 	// Without Spoof, a frame of LLC or one with two tags hides from these two, and at
 	// Egress one with a tag: what takes them apart is told by Spoof alone.
 	DHCPServer bool     `json:"dhcp_server,omitempty"` // answers of DHCP and DHCPv6 servers are dropped
-	RA         bool     `json:"ra,omitempty"`          // what routers say is dropped: router advertisements, redirects, queries of IGMP and MLD
+	RA         bool     `json:"ra,omitempty"`          // what routers say is dropped: router advertisements, redirects, and for multicast queries of IGMP and MLD, advertisements, PIM
 	Ethertypes []uint16 `json:"ethertypes,omitempty"`  // only these may be sent; nil: all
 	Broadcast  int      `json:"broadcast,omitempty"`   // packets/s; 0: no limit
 	Multicast  int      `json:"multicast,omitempty"`   // packets/s; 0: no limit
