@@ -86,6 +86,23 @@ func TestOfManyDevicesThoseAreLostThatDifferInAnything(t *testing.T) {
 	}
 }
 
+func TestAsManyDevicesAsAreSetAtOnceAreOneTransaction(t *testing.T) {
+	l := newLab(t)
+	specs := crowdSpecs(t, l, atOnce)
+	for i := range specs {
+		for a := range byte(255) { // as many as are learned of a guest at most
+			specs[i].IPs = append(specs[i].IPs, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, a, 1}), 32))
+		}
+	}
+	before := nftGeneration(t, l)
+	if err := l.SetAll(ctx(), specs); err != nil {
+		t.Fatal(err)
+	}
+	if got := nftGeneration(t, l) - before; got != 1 {
+		t.Errorf("there were %d", got)
+	}
+}
+
 func TestOneDeviceThatCannotBeFilteredHindersNoOther(t *testing.T) {
 	l := newLab(t)
 	specs := crowdSpecs(t, l, 3)

@@ -77,7 +77,7 @@ func dial(conn *rtnl.Conn) (*netlink.Conn, error) {
 		return nil, vmnetd.Errorf(vmnetd.ErrFailed, "cannot open a socket to nf_tables: %w", err)
 	}
 	_ = sock.SetOption(netlink.ExtendedAcknowledge, true) // the kernel's own words in errors
-	_ = sock.SetWriteBuffer(1 << 20)                      // a batch of hundreds of devices is one message
+	_ = sock.SetWriteBuffer(2 << 20)                      // a batch of hundreds of devices is one message
 	return sock, nil
 }
 

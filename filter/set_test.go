@@ -2,8 +2,8 @@ package filter
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -31,13 +31,14 @@ func (l *lab) holds(t testing.TB, s Spec, want bool) {
 	}
 }
 
-func nftGeneration(t testing.TB, l *lab) string {
+// nftGeneration is one more after each transaction.
+func nftGeneration(t testing.TB, l *lab) uint32 {
 	t.Helper()
-	var id string
+	var id uint32
 	err := l.nft.run(ctx(), func(s *session) error {
 		msgs, err := s.ask(message(unix.NFT_MSG_GETGEN, 0))
 		if err == nil {
-			id = fmt.Sprintf("%x", msgs[0].Data[:12])
+			id = binary.BigEndian.Uint32(msgs[0].Data[8:12])
 		}
 		return err
 	})
@@ -93,7 +94,7 @@ func TestASetThatChangesNothingSendsNothing(t *testing.T) {
 	l.set(t, s)
 	l.holds(t, s, true)
 	if now := nftGeneration(t, l); now != before {
-		t.Errorf("generation %s, was %s", now, before)
+		t.Errorf("generation %d, was %d", now, before)
 	}
 }
 
@@ -101,16 +102,12 @@ func TestAllOfASpecIsOneTransaction(t *testing.T) {
 	l := newLab(t)
 	s := macvtap(t, l).strict()
 	l.set(t, s)
-	generation := func() (n int) {
-		_, _ = fmt.Sscanf(nftGeneration(t, l)[16:], "%x", &n)
-		return n
-	}
-	before := generation()
+	before := nftGeneration(t, l)
 	s.IPs = []netip.Prefix{prefix("192.0.2.0/25"), prefix("198.51.100.1/32"), prefix("2001:db8:1::/64")}
 	s.MACs = append(s.MACs, foreignMAC)
 	s.Ethertypes = []uint16{0x0800, 0x0806}
 	l.set(t, s)
-	if now := generation(); now != before+1 {
+	if now := nftGeneration(t, l); now != before+1 {
 		t.Errorf("it took %d transactions", now-before)
 	}
 }
