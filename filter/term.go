@@ -66,7 +66,6 @@ func upper() field { return field{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register:
 func (f field) is(value ...byte) terms  { return f.compare(expr.CmpOpEq, value) }
 func (f field) not(value ...byte) terms { return f.compare(expr.CmpOpNeq, value) }
 func (f field) below(v ...byte) terms   { return f.compare(expr.CmpOpLt, v) }
-func (f field) above(v ...byte) terms   { return f.compare(expr.CmpOpGt, v) }
 
 // there holds when the frame is long enough to have the field.
 func (f field) there() terms { return f.compare(expr.CmpOpGte, make([]byte, f.size)) }

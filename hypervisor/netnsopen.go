@@ -31,8 +31,8 @@ func (n *Netns) at(p string) (ns *netns.NS, trusted bool, err error) {
 	if ns, err = netns.Open(node); err != nil {
 		return nil, false, whyNoNetns(p, errNoNetns)
 	}
-	real, err := os.Readlink(node)
-	return ns, err == nil && n.trusts(real), nil
+	place, err := os.Readlink(node)
+	return ns, err == nil && n.trusts(place), nil
 }
 
 // node opens a path without following a link beneath a configured folder: there
@@ -95,10 +95,10 @@ func whyNoNetns(p string, err error) error {
 
 // trusts says whether a configured glob covers what the path of an open node is, which
 // has no links. One of /proc is no path (nsfs calls it net:[4026531840]).
-func (n *Netns) trusts(real string) bool {
+func (n *Netns) trusts(place string) bool {
 	_, globs := n.config()
 	return slices.ContainsFunc(globs, func(glob string) bool {
-		ok, _ := path.Match(realGlob(glob), real)
+		ok, _ := path.Match(realGlob(glob), place)
 		return ok
 	})
 }

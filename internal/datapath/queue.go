@@ -13,9 +13,14 @@ type queue interface {
 // tapQueue is the fd of a queue, read and written by this process.
 type tapQueue int
 
-func (q tapQueue) Read(buf []byte) (int, error)    { return unix.Read(int(q), buf) }
+// Read is of the fd.
+func (q tapQueue) Read(buf []byte) (int, error) { return unix.Read(int(q), buf) }
+
+// Write is of the fd.
 func (q tapQueue) Write(frame []byte) (int, error) { return unix.Write(int(q), frame) }
-func (q tapQueue) Ready() int                      { return int(q) }
+
+// Ready is the fd.
+func (q tapQueue) Ready() int { return int(q) }
 
 // wait waits for a frame, and not longer than what a turn can spare.
 func wait(queues ...queue) {

@@ -21,9 +21,9 @@ const (
 // The three tables of a split virtqueue (Virtio 1.2, 2.7).
 type (
 	descriptor struct {
-		addr        uint64
-		bytes       uint32
-		flags, next uint16
+		addr     uint64
+		bytes    uint32
+		flags, _ uint16
 	}
 	availTable struct {
 		state atomic.Uint32 // flags, and above them how many entries there ever were
