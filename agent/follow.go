@@ -104,7 +104,7 @@ func (a *Agent) deviceChanged(ctx context.Context, r record) {
 	_, there := a.o.Links.ByIndex(r.Ifindex)
 	switch {
 	case r.Phase == vmnetd.Detaching:
-	case !there, r.Phase == vmnetd.Attached && !a.sound(ctx, r): // asked afresh: the mirror may lag behind what we did ourselves
+	case !there, r.Phase == vmnetd.Attached && (r.Problem != "" || !a.sound(ctx, r) || a.shut(ctx, r) != ""): // asked afresh: the mirror may lag behind what we did ourselves
 		a.lookAgain(r.VM)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,12 +142,24 @@ func (a *Agent) well(ctx context.Context, r record) bool {
 		a.stuck(r, err)
 		return false
 	}
-	if problem := a.narrow(r); r.Problem != problem {
+	if problem := cmp.Or(a.shut(ctx, r), a.narrow(r)); r.Problem != problem {
 		r.Problem = problem
 		a.store.note(r)
 		a.changed(r)
 	}
 	return true
+}
+
+// shut says that the bridge has closed the NIC's port.
+func (a *Agent) shut(ctx context.Context, r record) string {
+	bridge, ok := a.o.Links.ByIndex(r.Lower)
+	if !ok || !bridge.Up || r.Mode.Info().Family != vmnetd.FamilyBridge {
+		return ""
+	}
+	if dev, err := a.dev(ctx, r); err != nil || !dev.Shut {
+		return ""
+	}
+	return fmt.Sprintf("bridge %s has shut its port, as bpdu_guard does when a guest sends BPDUs: to open it again,  ip link set %s down  and vmnetd sets it up", bridge.Name, r.Ifname)
 }
 
 // narrow says that the uplink carries less than the guest was given. The guest

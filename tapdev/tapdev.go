@@ -55,6 +55,7 @@ type Device struct {
 	MTU     int
 	Queues  int // of a tap that may have several: those that are open, where Ensure did not say
 	Up      bool
+	Shut    bool // its bridge has disabled it as a port
 	Kind    vmnetd.Kind
 	Flag    string         // of an ipvlan's or ipvtap's lower device
 	IPs     []netip.Prefix // addresses on it, where they were asked for (FindNIC, Settle)
@@ -153,7 +154,7 @@ func marked(l rtnl.Link) (d Device, ok bool) {
 	}
 	d = Device{
 		VM: vm, ID: id, Ifname: l.Name, Ifindex: l.Index, Lower: k.lower.of(l), Mode: k.modeOf(l),
-		MAC: l.MAC, MTU: l.MTU, Up: l.Up, Kind: k.name, Flag: l.Flag,
+		MAC: l.MAC, MTU: l.MTU, Up: l.Up, Shut: l.IsShut(), Kind: k.name, Flag: l.Flag,
 	}
 	if k.queues != nil {
 		d.Queues = k.queues.count(l)

@@ -217,3 +217,33 @@ func TestExecAndTheTapHelperGiveATapOnABridge(t *testing.T) {
 	b.nothingLeft(soon)
 	b.stop()
 }
+
+func TestAPortThatTheBridgeHasShutIsTheNICsProblemUntilItIsOpenAgain(t *testing.T) {
+	t.Parallel()
+	open := strings.Replace(modesConfig, "modes: [switched]}", "modes: [switched], filter: {spoof: allow, dhcp_server: allow, ra: allow}}", 1)
+	b := newModesBed(t, open)
+	b.start()
+	s := b.tapSpeaker("vm1", "o1", "--network", "sw")
+	b.inside(b.host, "ip", "link", "set", "br0", "type", "bridge", "stp_state", "1", "forward_delay", "200")
+	bpdu := make([]byte, 60)
+	copy(bpdu, append(append([]byte{1, 0x80, 0xc2, 0, 0, 0}, s.mac...), 0, 38, 0x42, 0x42, 3))
+	s.send(bpdu)
+	problem := func(want string) func() error {
+		return func() error {
+			if att := b.attachedVM("vm1"); !strings.Contains(att.Problem, want) || want == "" && att.Problem != "" {
+				return fmt.Errorf("%+v", att)
+			}
+			return nil
+		}
+	}
+	b.eventually("told", 5*time.Second, problem("has shut its port"))
+	if r := b.must(0, "status", "--check"); !strings.Contains(r.out, "bpdu_guard") {
+		t.Errorf("%s", r.out)
+	}
+	b.inside(b.host, "ip", "link", "set", s.att.Ifname, "down")
+	b.eventually("open again", 5*time.Second, problem(""))
+	if dev := b.host.Link(t, s.att.Ifname); !dev.Up || dev.IsShut() {
+		t.Errorf("%+v", dev)
+	}
+	b.stop()
+}

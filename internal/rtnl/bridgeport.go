@@ -52,6 +52,20 @@ func (l Link) BridgePort() (p BridgePort, ok bool) {
 	return p, true
 }
 
+// IsShut says that a link is a port that its bridge has disabled although it has a
+// carrier, as BPDU guard does (net/bridge/br_stp_bpdu.c, br_stp_rcv). Setting it down
+// and up opens it.
+func (l Link) IsShut() bool {
+	const disabled = 0 // BR_STATE_DISABLED (uapi/linux/if_bridge.h)
+	state := byte(0xff)
+	each(l.PortData, func(attr int, v []byte) {
+		if attr == nl.IFLA_BRPORT_STATE {
+			state = octet(v)
+		}
+	})
+	return l.PortKind == "bridge" && state == disabled && l.Up && l.Running
+}
+
 // Attrs is for a change of a link as a port of a bridge (PortInfo).
 func (p BridgePort) Attrs() []Attr {
 	var attrs []Attr

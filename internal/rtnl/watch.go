@@ -206,10 +206,13 @@ func (w *Watch) apply(msgs []syscall.NetlinkMessage) {
 			w.applyAddr(m)
 			continue
 		}
-		// A bridge says with family AF_BRIDGE that a port came or went
-		// (net/bridge/br_netlink.c, br_ifinfo_notify): an RTM_DELLINK of that
-		// family deletes no link.
-		if len(m.Data) == 0 || m.Data[0] != unix.AF_UNSPEC {
+		// A bridge says with family AF_BRIDGE that a port came or went, or is in
+		// another state (net/bridge/br_netlink.c, br_ifinfo_notify): an
+		// RTM_DELLINK of that family deletes no link.
+		if len(m.Data) < unix.SizeofIfInfomsg || m.Data[0] != unix.AF_UNSPEC {
+			if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg {
+				w.tell(int(nl.DeserializeIfInfomsg(m.Data).Index))
+			}
 			continue
 		}
 		l, err := parseLink(m.Data)
