@@ -58,7 +58,7 @@ func (m *Manager) listed(ctx context.Context, specs []Spec) World {
 }
 
 func (m *Manager) describe(ctx context.Context, spec Spec, is World) (vmnetd.UplinkState, error) {
-	s, err := m.o.Finder.State(ctx, spec)
+	s, err := m.o.Finder.Device(ctx, spec)
 	if err != nil {
 		return vmnetd.UplinkState{}, err
 	}
@@ -140,7 +140,7 @@ func (m *Manager) describePorts(ctx context.Context, u *vmnetd.UplinkState, l rt
 
 // portsOf is the ports of a device that no attachment made.
 func (m *Manager) portsOf(index int) []rtnl.Link {
-	return filter(m.o.Links.All(), func(l rtnl.Link) bool { return l.Master == index && !guestPort(l) })
+	return filter(m.o.Links.Ports(index), func(l rtnl.Link) bool { return !guestPort(l) })
 }
 
 // asked is links as the kernel has them now: it tells nobody when the MII status

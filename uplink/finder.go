@@ -17,6 +17,7 @@ import (
 type Links interface {
 	ByIndex(index int) (rtnl.Link, bool)
 	On(lower int) []rtnl.Link
+	Ports(master int) []rtnl.Link
 	All() []rtnl.Link
 }
 
@@ -42,9 +43,10 @@ func New(conn *rtnl.Conn, links Links) *Finder {
 	return &Finder{conn: conn, links: links, bound: map[string]binding{}}
 }
 
-// State is the uplink as it is now: two questions to the kernel, no list of
-// all links. An uplink that is absent is no error; Problem says so.
-func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
+// Device is the uplink's device, without what stands on it, what it stands on, and
+// addresses: of State no more than Present, Link and Problem. It is one question to
+// the kernel. An uplink that is absent is no error; Problem says so.
+func (f *Finder) Device(ctx context.Context, spec Spec) (State, error) {
 	link, err := f.find(ctx, spec)
 	if errors.Is(err, vmnetd.ErrNotFound) {
 		f.unbind(spec)
@@ -54,7 +56,18 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 		return State{}, err
 	}
 	f.bind(spec, link)
-	s := State{Spec: spec, Present: true, Link: link, Users: f.links.On(link.Index), Filtering: link.Kind == kindBridge && filters(link)}
+	return State{Spec: spec, Present: true, Link: link, Problem: problem(spec, link)}, nil
+}
+
+// State is the uplink as it is now: two questions to the kernel, no list of
+// all links. An uplink that is absent is no error; Problem says so.
+func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
+	s, err := f.Device(ctx, spec)
+	if err != nil || !s.Present {
+		return s, err
+	}
+	link := s.Link
+	s.Users, s.Filtering = f.links.On(link.Index), link.Kind == kindBridge && filters(link)
 	for _, l := range s.Users {
 		if l.VLANProto == "802.1Q" {
 			s.VLANs = append(s.VLANs, OnVLAN{ID: l.VLAN, Link: l, Users: f.links.On(l.Index), Master: f.master(ctx, l)})
@@ -68,7 +81,6 @@ func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
 		return State{}, err
 	}
 	s.BondMode = cmp.Or(f.rewriting(link, deepest), link.BondMode)
-	s.Problem = problem(spec, link)
 	s.Wireless = wireless(link.Name)
 	return s, nil
 }

@@ -180,7 +180,7 @@ func (m *Manager) devices(ctx context.Context, specs []Spec) map[string]string {
 		if made(spec) {
 			continue
 		}
-		s, err := m.o.Finder.State(ctx, spec)
+		s, err := m.o.Finder.Device(ctx, spec)
 		if err == nil && s.Present {
 			names[spec.Name] = s.Link.Name
 		}

@@ -86,8 +86,8 @@ func (w walker) senders(l rtnl.Link) (ports []int, bundle bool) {
 // sending is the ports of a device that send.
 func (w walker) sending(l rtnl.Link, sends func(port rtnl.Link) bool) []int {
 	ports := []int{}
-	for _, port := range w.links.All() {
-		if port.Master == l.Index && sends(port) {
+	for _, port := range w.links.Ports(l.Index) {
+		if sends(port) {
 			ports = append(ports, port.Index)
 		}
 	}

@@ -34,5 +34,5 @@ func (f *Finder) below(l rtnl.Link) []rtnl.Link {
 	if l.Kind != kindBond && l.Kind != kindTeam && l.Kind != kindBridge {
 		return nil
 	}
-	return slices.DeleteFunc(f.links.All(), func(port rtnl.Link) bool { return port.Master != l.Index || guestPort(port) })
+	return slices.DeleteFunc(f.links.Ports(l.Index), guestPort)
 }

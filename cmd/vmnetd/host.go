@@ -52,11 +52,18 @@ func (s snapshot) ByIndex(index int) (rtnl.Link, bool) {
 }
 
 func (s snapshot) On(lower int) []rtnl.Link {
-	var on []rtnl.Link
+	return s.only(func(l rtnl.Link) bool { return l.Lower == lower && l.LowerHere })
+}
+
+func (s snapshot) Ports(master int) []rtnl.Link {
+	return s.only(func(l rtnl.Link) bool { return l.Master == master })
+}
+
+func (s snapshot) only(is func(rtnl.Link) bool) (list []rtnl.Link) {
 	for _, l := range s {
-		if l.Lower == lower && l.LowerHere {
-			on = append(on, l)
+		if is(l) {
+			list = append(list, l)
 		}
 	}
-	return on
+	return list
 }

@@ -1,18 +1,18 @@
 package rtnl
 
 import (
-	"maps"
 	"slices"
 	"sync"
 )
 
-// mirror is the links as they were last heard of, found by index, name and
-// lower device.
+// mirror is the links as they were last heard of, found by index, name, lower device
+// and master.
 type mirror struct {
-	mu      sync.RWMutex
-	byIndex map[int]Link
-	byName  map[string]int
-	byLower map[int]map[int]bool
+	mu       sync.RWMutex
+	byIndex  map[int]Link
+	byName   map[string]int
+	byLower  map[int]map[int]bool
+	byMaster map[int]map[int]bool
 }
 
 func newMirror() *mirror {
@@ -22,7 +22,7 @@ func newMirror() *mirror {
 }
 
 func (m *mirror) clear() {
-	m.byIndex, m.byName, m.byLower = map[int]Link{}, map[string]int{}, map[int]map[int]bool{}
+	m.byIndex, m.byName, m.byLower, m.byMaster = map[int]Link{}, map[string]int{}, map[int]map[int]bool{}, map[int]map[int]bool{}
 }
 
 // replace makes the mirror show exactly links; with keep, what it showed and
@@ -54,13 +54,12 @@ func (m *mirror) put(l Link) {
 	m.drop(l.Index)
 	m.byIndex[l.Index] = l
 	m.byName[l.Name] = l.Index
-	if !l.LowerHere {
-		return
+	if l.LowerHere {
+		enter(m.byLower, l.Lower, l.Index)
 	}
-	if m.byLower[l.Lower] == nil {
-		m.byLower[l.Lower] = map[int]bool{}
+	if l.Master != 0 {
+		enter(m.byMaster, l.Master, l.Index)
 	}
-	m.byLower[l.Lower][l.Index] = true
 }
 
 func (m *mirror) drop(index int) {
@@ -72,9 +71,21 @@ func (m *mirror) drop(index int) {
 	if m.byName[old.Name] == index { // after a rename the name may be another's
 		delete(m.byName, old.Name)
 	}
-	delete(m.byLower[old.Lower], index)
-	if len(m.byLower[old.Lower]) == 0 {
-		delete(m.byLower, old.Lower)
+	leave(m.byLower, old.Lower, index)
+	leave(m.byMaster, old.Master, index)
+}
+
+func enter(groups map[int]map[int]bool, of, index int) {
+	if groups[of] == nil {
+		groups[of] = map[int]bool{}
+	}
+	groups[of][index] = true
+}
+
+func leave(groups map[int]map[int]bool, of, index int) {
+	delete(groups[of], index)
+	if len(groups[of]) == 0 {
+		delete(groups, of)
 	}
 }
 
@@ -98,18 +109,30 @@ func (m *mirror) index(index int) (Link, bool) {
 func (m *mirror) on(lower int) []Link {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var links []Link
-	for _, index := range slices.Sorted(maps.Keys(m.byLower[lower])) {
-		links = append(links, m.byIndex[index])
-	}
-	return links
+	return listed(m, m.byLower[lower])
+}
+
+func (m *mirror) ports(master int) []Link {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return listed(m, m.byMaster[master])
 }
 
 func (m *mirror) all() []Link {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	links := make([]Link, 0, len(m.byIndex))
-	for _, index := range slices.Sorted(maps.Keys(m.byIndex)) {
+	return listed(m, m.byIndex)
+}
+
+// listed is the links with these indexes, by index.
+func listed[T any](m *mirror, which map[int]T) []Link {
+	indexes := make([]int, 0, len(which))
+	for index := range which {
+		indexes = append(indexes, index)
+	}
+	slices.Sort(indexes)
+	links := make([]Link, 0, len(indexes))
+	for _, index := range indexes {
 		links = append(links, m.byIndex[index])
 	}
 	return links

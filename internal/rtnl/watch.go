@@ -97,6 +97,9 @@ func (w *Watch) ByIndex(index int) (Link, bool) { return w.links.index(index) }
 // On is the links that have that one as their lower device, by ifindex.
 func (w *Watch) On(lower int) []Link { return w.links.on(lower) }
 
+// Ports is the links that have that one as their master, by ifindex.
+func (w *Watch) Ports(master int) []Link { return w.links.ports(master) }
+
 // All is every link, by ifindex.
 func (w *Watch) All() []Link { return w.links.all() }
 
