@@ -11,8 +11,8 @@ import (
 	"github.com/vmnetd/vmnetd/hypervisor"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/internal/queuefd"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/tapdev"
-	"github.com/vmnetd/vmnetd/uplink"
 )
 
 // errWaiting marks a converge that an event will take up again: trying again
@@ -50,14 +50,14 @@ func (a *Agent) converge(ctx context.Context, r record, vm hypervisor.VM) (recor
 // are held by the VM, because the host's own stack would see the VM's frames
 // before (net/core/dev.c delivers to the device when no queue takes them).
 func (a *Agent) device(ctx context.Context, r record) (record, tapdev.Device, error) {
-	state, err := a.uplink(ctx, r)
+	lower, err := a.uplink(ctx, r)
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}
-	if r, err = a.saveMAC(r, state); err != nil {
+	if r, err = a.saveMAC(r, lower); err != nil {
 		return r, tapdev.Device{}, err
 	}
-	lower, err := a.onVLAN(ctx, state.Link, r.vlanDevice())
+	lower, err = a.onVLAN(ctx, lower, r.vlanDevice())
 	if err != nil {
 		return r, tapdev.Device{}, err
 	}
@@ -107,34 +107,31 @@ func (a *Agent) dropDead(ctx context.Context, r record) error {
 }
 
 // uplink finds the record's uplink on this host.
-func (a *Agent) uplink(ctx context.Context, r record) (uplink.State, error) {
+func (a *Agent) uplink(ctx context.Context, r record) (rtnl.Link, error) {
 	spec, ok := a.specOf(r.Uplink)
 	if !ok {
-		return uplink.State{}, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not in the configuration any more: %w", r.Uplink, errWaiting).
+		return rtnl.Link{}, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not in the configuration any more: %w", r.Uplink, errWaiting).
 			WithNext("declare it again and run vmnetd reload, or vmnetd detach " + r.VM + " --id " + r.ID)
 	}
-	state, err := a.o.Uplinks.State(ctx, spec)
-	if err != nil {
-		return state, err
+	link, err := a.o.Uplinks.Link(ctx, spec)
+	if errors.Is(err, vmnetd.ErrNotFound) {
+		return link, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not there: %w for it to come back", r.Uplink, errWaiting)
 	}
-	if !state.Present {
-		return state, vmnetd.Errorf(vmnetd.ErrBusy, "uplink %s is not there: %w for it to come back", r.Uplink, errWaiting)
-	}
-	return state, nil
+	return link, err
 }
 
 // saveMAC writes the uplink's own MAC down before a mode that takes the uplink
 // for itself changes it (drivers/net/macvlan.c: in passthru the lower device
 // takes the MAC of the upper one).
-func (a *Agent) saveMAC(r record, state uplink.State) (record, error) {
-	if !r.Mode.Info().Exclusive || r.LowerMAC != "" && r.Lower == state.Link.Index {
+func (a *Agent) saveMAC(r record, lower rtnl.Link) (record, error) {
+	if !r.Mode.Info().Exclusive || r.LowerMAC != "" && r.Lower == lower.Index {
 		return r, nil
 	}
-	own := state.Link.MAC
-	if r.Handed != 0 && r.Lower == state.Link.Index && own.String() == r.MAC {
-		own = state.Link.PermMAC // adopted: the uplink has taken the guest's MAC already
+	own := lower.MAC
+	if r.Handed != 0 && r.Lower == lower.Index && own.String() == r.MAC {
+		own = lower.PermMAC // adopted: the uplink has taken the guest's MAC already
 	}
-	r.Lower, r.LowerMAC = state.Link.Index, own.String()
+	r.Lower, r.LowerMAC = lower.Index, own.String()
 	if err := a.store.put(r); err != nil {
 		return r, err
 	}

@@ -170,16 +170,19 @@ func (a *Agent) ports(uplink string) []policy.User {
 
 // users is what stands on a device, and what is about to.
 func users(there []rtnl.Link, coming []record) []policy.User {
-	list := make([]policy.User, 0, len(there))
-	seen := map[string]bool{}
+	list := make([]policy.User, 0, len(there)+len(coming))
+	yet := make(map[string]bool, len(coming))
+	for _, r := range coming {
+		yet[r.Ifname] = true
+	}
 	for _, l := range there {
-		seen[l.Name] = true
+		delete(yet, l.Name)
 		if family := vmnetd.FamilyOf(l.Kind); family != "" {
 			list = append(list, user(l, family))
 		}
 	}
 	for _, r := range coming {
-		if !seen[r.Ifname] {
+		if yet[r.Ifname] {
 			list = append(list, policy.User{Ifname: r.Ifname, Kind: string(r.Kind), Family: r.Mode.Info().Family, Mode: r.Mode, Flag: r.Terms.Flag, MAC: r.MAC, Owner: r.FullName()})
 		}
 	}

@@ -58,7 +58,7 @@ func (m *Manager) listed(ctx context.Context, specs []Spec) World {
 }
 
 func (m *Manager) describe(ctx context.Context, spec Spec, is World) (vmnetd.UplinkState, error) {
-	s, err := m.o.Finder.Device(ctx, spec)
+	s, err := m.o.Finder.device(ctx, spec)
 	if err != nil {
 		return vmnetd.UplinkState{}, err
 	}

@@ -43,10 +43,10 @@ func New(conn *rtnl.Conn, links Links) *Finder {
 	return &Finder{conn: conn, links: links, bound: map[string]binding{}}
 }
 
-// Device is the uplink's device, without what stands on it, what it stands on, and
+// device is the uplink's device, without what stands on it, what it stands on, and
 // addresses: of State no more than Present, Link and Problem. It is one question to
 // the kernel. An uplink that is absent is no error; Problem says so.
-func (f *Finder) Device(ctx context.Context, spec Spec) (State, error) {
+func (f *Finder) device(ctx context.Context, spec Spec) (State, error) {
 	link, err := f.find(ctx, spec)
 	if errors.Is(err, vmnetd.ErrNotFound) {
 		f.unbind(spec)
@@ -62,7 +62,7 @@ func (f *Finder) Device(ctx context.Context, spec Spec) (State, error) {
 // State is the uplink as it is now: two questions to the kernel, no list of
 // all links. An uplink that is absent is no error; Problem says so.
 func (f *Finder) State(ctx context.Context, spec Spec) (State, error) {
-	s, err := f.Device(ctx, spec)
+	s, err := f.device(ctx, spec)
 	if err != nil || !s.Present {
 		return s, err
 	}

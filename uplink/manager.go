@@ -180,9 +180,8 @@ func (m *Manager) devices(ctx context.Context, specs []Spec) map[string]string {
 		if made(spec) {
 			continue
 		}
-		s, err := m.o.Finder.Device(ctx, spec)
-		if err == nil && s.Present {
-			names[spec.Name] = s.Link.Name
+		if link, err := m.o.Finder.Link(ctx, spec); err == nil {
+			names[spec.Name] = link.Name
 		}
 	}
 	return names

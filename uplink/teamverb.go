@@ -49,7 +49,7 @@ var teamChanges = []string{"set", "set-port-config", "port-add", "port-remove"}
 // Team asks or changes the teamd of an uplink. What is changed by hand is drift:
 // the next apply puts it right.
 func (m *Manager) Team(ctx context.Context, spec Spec, r vmnetd.TeamRequest) (string, error) {
-	s, err := m.o.Finder.Device(ctx, spec)
+	s, err := m.o.Finder.device(ctx, spec)
 	if err != nil {
 		return "", err
 	}
