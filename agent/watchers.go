@@ -165,7 +165,7 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 // again until it is.
 func (a *Agent) enforce(ctx context.Context, r record) (record, error) {
 	dev, err := a.dev(ctx, r)
-	if err == nil && r.Moved {
+	if err == nil && r.Moved && !r.inForeignHands() {
 		r, dev, err = a.settle(ctx, r, dev)
 	}
 	if err == nil {

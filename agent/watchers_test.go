@@ -126,3 +126,21 @@ func TestAGuestWithoutAnAddressSendsFromWhereItMayHaveOneAlone(t *testing.T) {
 		t.Errorf("%+v", r.Terms)
 	}
 }
+
+func TestNewRulesLeaveWhatTheRootOfANamespaceHasToItself(t *testing.T) {
+	h := newHost(t, newWorld(), roomConfig())
+	h.start()
+	h.w.AddNetns("/run/netns/web1")
+	attach(t, h.agent, vmnetd.Request{VM: "web1", Network: "lan", Via: "netns:/run/netns/web1", IPs: []string{"192.0.2.30/24"}})
+	settled := 0
+	h.w.At("Settle", 1000, func() error { settled++; return nil })
+	cfg := roomConfig()
+	for i := range cfg.Policy.Networks {
+		cfg.Policy.Networks[i].Grant.MaxIPs = 7
+	}
+	h.reload(cfg)
+	reconciled(t, h.agent, "web1")
+	if r, _ := h.agent.store.get(key{"web1", "net0"}); settled != 0 || r.Terms.MaxIPs != 7 {
+		t.Errorf("settled %d times, %+v", settled, r.Terms)
+	}
+}
