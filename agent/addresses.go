@@ -163,10 +163,6 @@ func (a *Agent) learned(ctx context.Context, k key, e learn.Event) {
 		a.o.Log.Debug("more news of a guest's addresses than are worked off", "vm", r.VM, "id", r.ID, "ip", e.IP)
 		return
 	}
-	if e.How == learn.ByLease && !r.leases(e.IP) { // what a server gave wins over what is only claimed
-		claim := func(o record) bool { return !o.leases(e.IP) }
-		a.takeFrom(ctx, r, e.IP, claim, "a DHCP server gave it to "+r.FullName())
-	}
 	why := a.notIts(ctx, r, e)
 	if e.Defended {
 		why = cmp.Or(why, "another station answers for it")
@@ -230,17 +226,38 @@ func (a *Agent) useAddresses(ctx context.Context, r record, e learn.Event) {
 }
 
 // notIts says why an address that a guest claims cannot be its own, "" if it can.
+// What a DHCP server gave to it is not another's that only claims it.
 func (a *Agent) notIts(ctx context.Context, r record, e learn.Event) string {
+	if why := a.notGiven(ctx, r, e.IP); why != "" {
+		return why
+	}
+	if e.How == learn.ByLease && !r.leases(e.IP) {
+		a.takeLease(ctx, r, e)
+	}
 	if holder := a.store.holderOf(e.IP, r.Uplink, r.VLAN, r.key()); holder != "" {
 		return "it is " + holder + "'s"
 	}
-	if !r.Terms.gives(e.IP) {
+	return ""
+}
+
+// notGiven says why no guest may have an address that one claims, "" if it may.
+func (a *Agent) notGiven(ctx context.Context, r record, ip netip.Addr) string {
+	switch {
+	case !r.Terms.gives(ip):
 		return "its network does not give it"
-	}
-	if a.isHosts(ctx, r, e.IP) {
+	case a.isHosts(ctx, r, ip):
 		return "it is this host's own"
 	}
 	return ""
+}
+
+// takeLease takes what a DHCP server gave to a guest away from those that only claim
+// it. The server does not tell it again: where that takes too long, it is heard once
+// more when it is done.
+func (a *Agent) takeLease(ctx context.Context, r record, e learn.Event) {
+	claim := func(o record) bool { return !o.leases(e.IP) }
+	again := func() { a.turns.do(r.VM, func(ctx context.Context) { a.learned(ctx, r.key(), e) }) }
+	a.takeFrom(ctx, r, e.IP, claim, "a DHCP server gave it to "+r.FullName(), again)
 }
 
 // isHosts says whether this host has an address on what a NIC stands on.
@@ -271,13 +288,13 @@ func (a *Agent) isHosts(ctx context.Context, r record, ip netip.Addr) bool {
 // them: what policy gives wins, and an ipvlan's lower device has each address once.
 func (a *Agent) takeClaims(ctx context.Context, r record) {
 	for _, p := range r.Terms.IPs {
-		a.takeFrom(ctx, r, p.Addr(), func(record) bool { return true }, "it was given to "+r.FullName())
+		a.takeFrom(ctx, r, p.Addr(), func(record) bool { return true }, "it was given to "+r.FullName(), func() {})
 	}
 }
 
 // takeFrom has other NICs that were heard to use an address give it up, those of them
-// that have to.
-func (a *Agent) takeFrom(ctx context.Context, r record, ip netip.Addr, has func(record) bool, why string) {
+// that have to. late is called when one has done so after this call ended.
+func (a *Agent) takeFrom(ctx context.Context, r record, ip netip.Addr, has func(record) bool, why string, late func()) {
 	ctx, cancel := context.WithTimeout(ctx, claimPatience)
 	defer cancel()
 	e := learn.Event{IP: ip, Gone: true, Why: why}
@@ -291,7 +308,13 @@ func (a *Agent) takeFrom(ctx context.Context, r record, ip netip.Addr, has func(
 			a.yield(ctx, k, e)
 			continue
 		}
-		if !a.turns.do(k.vm, func(ctx context.Context) { a.yield(ctx, k, e); close(gone) }) {
+		if !a.turns.do(k.vm, func(turn context.Context) {
+			a.yield(turn, k, e)
+			if ctx.Err() != nil {
+				late()
+			}
+			close(gone)
+		}) {
 			return
 		}
 		select {

@@ -281,10 +281,37 @@ func (a *Agent) companion(want wantedHostLink, state uplink.State) policy.User {
 	oneMAC := facts.Wireless || cfg.Policy.Limits[want.Uplink].MaxMACs == 1
 	first := firstOffered(cfg.Policy, want.Network, facts, oneMAC)
 	switch {
-	case want.Mode == "", first.Mode.Info().HostSees, oneMAC && !want.Mode.Info().SharesMAC:
+	case want.Mode == "", first.Mode.Info().HostSees, oneMAC && !want.Mode.Info().SharesMAC, !offersLike(cfg.Policy, want):
 		return first
 	}
 	return policy.User{Mode: want.Mode, Flag: want.Flag}
+}
+
+// offersLike says whether the network still gives guests modes of the family that the
+// link was of, by itself or by a rule.
+func offersLike(set policy.Set, want wantedHostLink) bool {
+	like := func(modes []vmnetd.Mode) bool {
+		return slices.ContainsFunc(modes, func(m vmnetd.Mode) bool { return m == vmnetd.Auto || m.Info().Family == want.Mode.Info().Family })
+	}
+	for _, n := range set.Networks {
+		if n.Name == want.Network && like(modesIn(set, n)) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(set.Rules, func(r policy.Rule) bool {
+		return like(r.Grant.Modes) && (len(r.Networks) == 0 || slices.Contains(r.Networks, want.Network))
+	})
+}
+
+// modesIn is the modes of a network where no rule says otherwise.
+func modesIn(set policy.Set, n policy.Network) []vmnetd.Mode {
+	switch {
+	case len(n.Grant.Modes) > 0:
+		return n.Grant.Modes
+	case len(set.Defaults.Modes) > 0:
+		return set.Defaults.Modes
+	}
+	return []vmnetd.Mode{vmnetd.Bridge}
 }
 
 // firstOffered is the guest that a network would take first.
@@ -293,9 +320,8 @@ func firstOffered(set policy.Set, network string, facts policy.Uplink, oneMAC bo
 		if n.Name != network {
 			continue
 		}
-		modes := slices.Concat(n.Grant.Modes, set.Defaults.Modes, []vmnetd.Mode{vmnetd.Bridge})
 		flag := cmp.Or(n.Grant.Flag, set.Defaults.Flag)
-		if first := modes[0]; first != vmnetd.Auto {
+		if first := modesIn(set, n)[0]; first != vmnetd.Auto {
 			return policy.User{Mode: first, Flag: flag}
 		}
 		switch {

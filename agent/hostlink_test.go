@@ -153,6 +153,20 @@ func TestAHostLinkThatWasGivesWayToAnUplinkWithOneMAC(t *testing.T) {
 	eventually(t, "made again", is(func() bool { return h.w.HostLinks()["lan"].Kind == vmnetd.Ipvlan }))
 }
 
+func TestAHostLinkThatWasGivesWayToOtherModesOfItsNetwork(t *testing.T) {
+	h := newHost(t, newWorld(), testConfig())
+	h.start()
+	if l, err := h.linkTo("lan"); err != nil || l.Kind != vmnetd.Macvlan {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	h.cfg.cfg.Policy.Networks[0].Grant.Modes = []vmnetd.Mode{vmnetd.L2}
+	for i := range h.cfg.cfg.Policy.Rules {
+		h.cfg.cfg.Policy.Rules[i].Grant.Modes = nil
+	}
+	h.reboot()
+	eventually(t, "made again", is(func() bool { return h.w.HostLinks()["lan"].Kind == vmnetd.Ipvlan }))
+}
+
 func TestAHostLinkHasTheFlagThatGuestsOfItsNetworkWouldHave(t *testing.T) {
 	for _, c := range []struct {
 		modes         []vmnetd.Mode

@@ -468,6 +468,21 @@ func TestWhatADHCPServerGivesWinsOverAClaim(t *testing.T) {
 	lease := learn.Event{Key: "ip3/net0", IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)}
 	h.w.Hear(lease)
 	eventually(t, "given to who has the lease", is(func() bool { return has(leases) && !has(claims) }))
+	other := netip.MustParseAddr("192.0.2.34")
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: other, How: learn.ByARP})
+	eventually(t, "claims another", is(func() bool { return has(claims) }))
+	turnOf(t, h.agent, "ip3", func(ctx context.Context) { // its network does not give that one
+		k := key{"ip3", "net0"}
+		r, _ := h.agent.store.get(k)
+		r.Terms.Within = []netip.Prefix{netip.PrefixFrom(ip, 32)}
+		h.agent.store.note(r)
+		h.agent.learned(ctx, k, learn.Event{IP: other, How: learn.ByLease, Until: lease.Until})
+	})
+	if !has(claims) {
+		t.Error("what a guest cannot have is taken from another one all the same")
+	}
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: other, How: learn.ByARP, Gone: true})
+	eventually(t, "claims nothing", is(func() bool { return !has(claims) }))
 	told := h.subscribe()
 	lease.Key = "ip2/net0" // the server takes both for one client
 	h.w.Hear(lease)

@@ -136,7 +136,9 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 		return r
 	}
 	r.Terms, r.Unforced = now, r.Phase == vmnetd.Attached // otherwise whoever brings it there takes these
-	r.Heard = slices.DeleteFunc(slices.Clone(r.Heard), func(h heard) bool { return !now.Learn || !now.gives(h.IP) })
+	if was.Learn {                                        // else it is what an adopted device has, of which rules say nothing
+		r.Heard = slices.DeleteFunc(slices.Clone(r.Heard), func(h heard) bool { return !now.Learn || !now.gives(h.IP) })
+	}
 	if !now.Learn {
 		r.Refused, r.RefusedIP = "", netip.Addr{}
 	}
@@ -145,6 +147,7 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 		a.stuck(r, err)
 		return r
 	}
+	a.linkGuestsChanged(r)
 	if !now.Learn {
 		a.deafen(r)
 	}
@@ -165,13 +168,14 @@ func (a *Agent) takeTerms(ctx context.Context, r record, now terms) record {
 // again until it is.
 func (a *Agent) enforce(ctx context.Context, r record) (record, error) {
 	dev, err := a.dev(ctx, r)
-	if err == nil && r.Moved && !r.inForeignHands() {
-		r, dev, err = a.settle(ctx, r, dev)
-	}
 	if err == nil {
 		r, err = a.guard(ctx, r, dev)
 	}
-	if err == nil && !r.Moved {
+	switch {
+	case err != nil, r.inForeignHands():
+	case r.Moved:
+		r, _, err = a.settle(ctx, r, dev)
+	default:
 		r, _, err = a.device(ctx, r)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -68,9 +69,7 @@ func TestAGuestIsNoLongerListenedToWhenRulesEndLearning(t *testing.T) {
 	eventually(t, "learned", is(pinned))
 	h.reload(learning(false))
 	eventually(t, "not heard", is(func() bool { return w.Hears(name) == "" }))
-	if now := a.List("vm1")[0]; len(now.Learned) != 0 || pinned() {
-		t.Errorf("what was learned stays: %+v, pinned: %v", now, pinned())
-	}
+	eventually(t, "what was learned is gone", is(func() bool { return len(a.List("vm1")[0].Learned) == 0 && !pinned() }))
 	h.reload(learning(true))
 	eventually(t, "heard again", is(func() bool { return w.Hears(name) != "" }))
 }
@@ -101,6 +100,29 @@ func TestWhatWasLearnedGoesWithWhereItMayLie(t *testing.T) {
 	eventually(t, "learned", settled("[192.0.2.22/32 198.51.100.22/32]"))
 	h.reload(learning(policy.IPs{Given: true, Learn: true, Within: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}))
 	eventually(t, "only what lies within", settled("[192.0.2.22/32]"))
+}
+
+func TestAReloadLeavesTheAddressesOfAnAdoptedDeviceOfWhichRulesSayNothing(t *testing.T) {
+	h, att := ipvtapHost(t)
+	k := key{"ip1", "net0"}
+	turnOf(t, h.agent, "ip1", func(context.Context) {
+		r, _ := h.agent.store.get(k)
+		r.Terms.IPs, r.Terms.Learn = nil, false
+		r.Heard = []heard{{IP: netip.MustParseAddr("192.0.2.11"), How: "its device"}}
+		if err := h.agent.store.put(r); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg := roomConfig()
+	for i := range cfg.Policy.Networks {
+		cfg.Policy.Networks[i].Grant.MaxIPs = 7
+		cfg.Policy.Networks[i].Grant.IPs = policy.IPs{Given: true}
+	}
+	h.reload(cfg)
+	reconciled(t, h.agent, "ip1")
+	if s := h.w.Settled(att.Ifname); fmt.Sprint(s.IPs) != "[192.0.2.11/32]" {
+		t.Errorf("settled as %+v", s)
+	}
 }
 
 func TestAGuestWithoutAnAddressSendsFromWhereItMayHaveOneAlone(t *testing.T) {

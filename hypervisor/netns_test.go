@@ -214,6 +214,13 @@ func TestALinkBeneathAFolderOfUsersIsNotFollowed(t *testing.T) {
 	}
 	add(t, dir+"/users/web1")
 	findNetns(t, n, "web1", dir+"/users/web1")
+	if err := os.MkdirAll(dir+"/users/a/b", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/users/a/web2", "/users/a/b/web3"} {
+		add(t, dir+path)
+		findNetns(t, n, "web2", dir+path)
+	}
 }
 
 func TestAskingRemembersNothing(t *testing.T) {

@@ -47,7 +47,6 @@ func (n *Netns) node(p string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(dir)
 	return walk(dir, folder, rel, func(int, string) error { return nil })
 }
 

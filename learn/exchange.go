@@ -135,7 +135,9 @@ func (g *guest) note(x exchange) *exchange {
 		}
 	}
 	if len(g.current) == exchangesMost {
-		g.untaken(g.current[0], netip.Addr{}, x.at)
+		if !g.current[0].done {
+			g.untaken(g.current[0], netip.Addr{}, x.at)
+		}
 		g.at.drop(g.current[0])
 		g.current = slices.Delete(g.current, 0, 1)
 	}
@@ -155,7 +157,11 @@ func (g *guest) offered(x *exchange, ip netip.Addr, now time.Time) {
 // untaken ends what an exchange came to, but for one address: what was offered or
 // asked for, and no server has confirmed.
 func (g *guest) untaken(x *exchange, taken netip.Addr, now time.Time) {
-	for _, ip := range append(x.offered, x.wants) {
+	begun := x.offered
+	if x.kind == dhcpRequest {
+		begun = append(begun, x.wants)
+	}
+	for _, ip := range begun {
 		if _, leased := g.leases[ip]; usable(ip) && ip != taken && !leased {
 			g.gone(ip, ByOffer, "its DHCP client has not taken it", now)
 		}

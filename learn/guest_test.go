@@ -167,6 +167,8 @@ func TestWhatAClientDoesNotTakeIsGone(t *testing.T) {
 		{at: 5, b: again.sends(dhcpRequest, noIP, optionIP(optRequested, b)), want: "192.0.2.8 by DHCP request"},
 		{at: 6, came: true, b: again.gets(dhcpAck, b, leaseTime(60)), want: "192.0.2.8 by DHCP lease until 1m0.000000006s"},
 		{at: 7, b: c.sends(dhcpDiscover, noIP)}, // it has a lease
+		{at: 8, b: other.sends(dhcpDiscover, noIP, optionIP(optRequested, ip("192.0.2.9")))},
+		{at: 9, b: client{mac: guestMAC, xid: 10, id: "firmware"}.sends(dhcpDiscover, noIP, optionIP(optRequested, ip("192.0.2.9")))}, // what it only wishes for was never told
 	} {
 		h.check(t, g)
 	}

@@ -39,7 +39,7 @@ func (l leases) first() (ip netip.Addr) {
 
 // lease notes a lease, or a renewed one.
 func (g *guest) lease(ip netip.Addr, l lease, now time.Time) {
-	if _, known := g.leases[ip]; !known && len(g.leases) == leasesMost {
+	for _, known := g.leases[ip]; !known && len(g.leases) >= leasesMost; {
 		g.gone(g.leases.first(), ByLease, "more leases than are followed", now)
 	}
 	g.leases[ip] = l

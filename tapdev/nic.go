@@ -155,7 +155,9 @@ func (h *Host) RemoveLeft(ctx context.Context, nsid int, dev Device) error {
 		return err
 	}
 	now, ours := marked(link)
-	if (!ours || now.VM != dev.VM || now.ID != dev.ID) && (link.Kind != string(dev.Kind) || link.Lower != dev.Lower || dev.Lower == 0) {
+	switch {
+	case ours && now.VM == dev.VM && now.ID == dev.ID:
+	case ours && !now.halfMade(), link.Kind != string(dev.Kind), link.Lower != dev.Lower, dev.Lower == 0:
 		return nil
 	}
 	err = h.conn.DeleteIn(ctx, nsid, link.Index)
