@@ -71,7 +71,8 @@ means: a program holds the queues of both, one thread for each queue, and is the
 more than a window is on its way), UDP in frames of 60 bytes (frames/s), and a frame that comes back (µs there and back). Every path has its turn of some milliseconds
 with and without the filter, one after the other, again and again; what counts is what one turn in ten exceeds, since what else the machine does only takes away;
 what is left with the filter is the median part of the turn right beside.
-CPU is what both guests and the kernel in their name use for 10^9 bit.`
+CPU is what both guests and the kernel in their name use for 10^9 bit. With vhost the program has its frames in memory, in rings of 64 as a guest's driver has, and
+vhost-net's workers carry them; theirs is not in the CPU.`
 
 // pathsInVM has that measured which needs a kernel with ipvtap and vhost-net.
 func pathsInVM(ctx context.Context, o options) (string, error) {
