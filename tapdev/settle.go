@@ -137,11 +137,11 @@ func (h *Host) settled(ctx context.Context, index int, s Settings) (Device, erro
 	otherwise := func(format string, args ...any) (Device, error) {
 		return Device{}, vmnetd.Errorf(vmnetd.ErrFailed, "the kernel settled "+dev.fullName()+" otherwise than asked: "+format, args...)
 	}
-	switch {
+	switch how := s.differs(link); {
 	case link.Alias != vmnetd.Alias(s.VM, s.ID):
 		return otherwise("it has the mark %q", vmnetd.Printable(link.Alias))
-	case s.differs(link) != "":
-		return otherwise("%s", s.differs(link))
+	case how != "":
+		return otherwise("%s", how)
 	case s.Guest && !link.AllMulti:
 		return otherwise("allmulticast is off")
 	}

@@ -103,6 +103,13 @@ func TestAnMTUIsSettled(t *testing.T) {
 	if dev = a.settle(t, dev, Settings{}); dev.MTU != 1400 {
 		t.Errorf("%+v", dev)
 	}
+	larger := Settings{VM: dev.VM, ID: dev.ID, Ifname: dev.Ifname, MTU: 9000} // than its lower device's
+	if _, err := a.Settle(t.Context(), dev, larger); err == nil || !strings.Contains(err.Error(), "cannot give vm1/net0 the MTU 9000") {
+		t.Errorf("%v", err)
+	}
+	if now := a.ns.Link(t, dev.Ifname); now.MTU != 1400 {
+		t.Errorf("%+v", now)
+	}
 }
 
 func prefixes(list ...string) (ps []netip.Prefix) {
