@@ -33,6 +33,7 @@ func TestVMTheFilterKeepsItsPromisesOnLinux61(t *testing.T) {
 		"ours":    TestOurOwnChangesAndThoseOfOtherTablesAreNoLoss,
 		"doctor":  TestTheDoctorRehearsesTheHookAndLeavesNothing,
 		"shaper":  TestWhatTheNetdevSendsIsShapedLive,
+		"police":  TestAKernelThatCannotPoliceSaysSo,
 		"spread":  TestDevicesSpreadOverTablesThatComeAndGo,
 		"kept":    TestATableWithSomethingInItIsNotDeleted,
 		"left":    TestAFurtherTableGoesWithWhatIsLeftOfADeviceThatHasGone,
