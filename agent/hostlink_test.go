@@ -222,7 +222,10 @@ func TestAHostLinkIsLookedAtWhenTheHostGetsAnAddressInItsPrefix(t *testing.T) {
 	}
 }
 
-func TestAHostLinkThatFailsIsTriedAgainByATimerAndNotByTheNewsThatItMakes(t *testing.T) {
+// patientHost is a host that is to have a link to lan, and does not run; once it does,
+// what fails is tried again much later.
+func patientHost(t *testing.T) *host {
+	t.Helper()
 	h := newHost(t, newWorld(), testConfig())
 	h.start()
 	if _, err := h.linkTo("lan"); err != nil {
@@ -230,6 +233,11 @@ func TestAHostLinkThatFailsIsTriedAgainByATimerAndNotByTheNewsThatItMakes(t *tes
 	}
 	h.halt()
 	h.pause = time.Hour
+	return h
+}
+
+func TestAHostLinkThatFailsIsTriedAgainByATimerAndNotByTheNewsThatItMakes(t *testing.T) {
+	h := patientHost(t)
 	var tries atomic.Int32
 	h.w.At("HostLink", 1000, func() error {
 		tries.Add(1)
@@ -258,13 +266,7 @@ func TestAHostLinkThatFailsIsTriedAgainByATimerAndNotByTheNewsThatItMakes(t *tes
 }
 
 func TestAHostLinkThatRestsIsMadeAtOnceWhenAskedFor(t *testing.T) {
-	h := newHost(t, newWorld(), testConfig())
-	h.start()
-	if _, err := h.linkTo("lan"); err != nil {
-		t.Fatal(err)
-	}
-	h.halt()
-	h.pause = time.Hour
+	h := patientHost(t)
 	h.w.Refuse("HostLink", 2)
 	h.start()
 	eventually(t, "rests", is(func() bool { return h.agent.links.rests("lan") }))
