@@ -255,9 +255,9 @@ func (a *Agent) notGiven(ctx context.Context, r record, ip netip.Addr) string {
 // it. The server does not tell it again: where that takes too long, it is heard once
 // more when it is done.
 func (a *Agent) takeLease(ctx context.Context, r record, e learn.Event) {
-	claim := func(o record) bool { return !o.leases(e.IP) }
 	again := func() { a.turns.do(r.VM, func(ctx context.Context) { a.learned(ctx, r.key(), e) }) }
-	a.takeFrom(ctx, r, e.IP, claim, "a DHCP server gave it to "+r.FullName(), again)
+	claim := slices.DeleteFunc(a.store.claimants(e.IP, r.Uplink, r.VLAN), func(o record) bool { return o.leases(e.IP) })
+	a.takeFrom(ctx, r, claim, learn.Event{IP: e.IP, Gone: true, Why: "a DHCP server gave it to " + r.FullName()}, again)
 }
 
 // isHosts says whether this host has an address on what a NIC stands on.
@@ -288,26 +288,26 @@ func (a *Agent) isHosts(ctx context.Context, r record, ip netip.Addr) bool {
 // them: what policy gives wins, and an ipvlan's lower device has each address once.
 func (a *Agent) takeClaims(ctx context.Context, r record) {
 	for _, p := range r.Terms.IPs {
-		a.takeFrom(ctx, r, p.Addr(), func(record) bool { return true }, "it was given to "+r.FullName(), func() {})
+		e := learn.Event{IP: p.Addr(), Gone: true, Why: "it was given to " + r.FullName()}
+		a.takeFrom(ctx, r, a.store.claimants(e.IP, r.Uplink, r.VLAN), e, func() {})
 	}
 }
 
-// takeFrom has other NICs that were heard to use an address give it up, those of them
-// that have to. late is called when one has done so after this call ended.
-func (a *Agent) takeFrom(ctx context.Context, r record, ip netip.Addr, has func(record) bool, why string, late func()) {
+// takeFrom has others give up for a NIC what an event says. late is called when one of
+// them has done so after this call ended.
+func (a *Agent) takeFrom(ctx context.Context, r record, others []record, e learn.Event, late func()) {
 	ctx, cancel := context.WithTimeout(ctx, claimPatience)
 	defer cancel()
-	e := learn.Event{IP: ip, Gone: true, Why: why}
-	for _, other := range a.store.claimants(ip, r.Uplink, r.VLAN) {
+	for _, other := range others {
 		k := other.key()
-		if k == r.key() || !has(other) {
+		if k == r.key() {
 			continue
 		}
-		gone := make(chan struct{})
 		if k.vm == r.VM {
 			a.yield(ctx, k, e)
 			continue
 		}
+		gone := make(chan struct{})
 		if !a.turns.do(k.vm, func(turn context.Context) {
 			a.yield(turn, k, e)
 			if ctx.Err() != nil {

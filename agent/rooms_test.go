@@ -492,6 +492,27 @@ func TestWhatADHCPServerGivesWinsOverAClaim(t *testing.T) {
 	}
 }
 
+func TestALeaseThatHadToWaitForWhoClaimsItIsTakenWhenThatOneHasLetGo(t *testing.T) {
+	h, _ := ipvtapHost(t)
+	claims := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})
+	h.w.StartVM("ip3")
+	leases := attach(t, h.agent, vmnetd.Request{VM: "ip3", Network: "one"})
+	ip := netip.MustParseAddr("192.0.2.33")
+	h.w.Hear(learn.Event{Key: "ip2/net0", IP: ip, How: learn.ByARP})
+	eventually(t, "claimed", is(func() bool { return len(h.w.Settled(claims.Ifname).IPs) == 1 }))
+	busy, told := make(chan struct{}), h.subscribe()
+	h.agent.turns.do("ip2", func(context.Context) { <-busy })
+	h.w.Hear(learn.Event{Key: "ip3/net0", IP: ip, How: learn.ByLease, Until: time.Now().Add(time.Hour)})
+	eventually(t, "refused meanwhile", is(func() bool { return told.count("address-refused") == 1 }))
+	close(busy)
+	eventually(t, "in use", is(func() bool {
+		return len(h.w.Settled(claims.Ifname).IPs) == 0 && fmt.Sprint(h.w.Settled(leases.Ifname).IPs) == "[192.0.2.33/32]"
+	}))
+	if p := h.agent.List("ip3")[0].Problem; p != "" {
+		t.Errorf("its problem stays: %s", p)
+	}
+}
+
 func TestTheEndOfALeaseCountsWhateverElseIsHeard(t *testing.T) {
 	h, _ := ipvtapHost(t)
 	att := attach(t, h.agent, vmnetd.Request{VM: "ip2", Network: "one"})

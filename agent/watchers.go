@@ -75,8 +75,8 @@ func (a *Agent) roomChanged(ifindex int) {
 			there = append(there, r)
 		}
 	}
-	for _, r := range there {
-		if ifindex == room.Ended { // a socket of ours would keep it, and in it the devices with all their addresses
+	if ifindex == room.Ended { // a socket of ours would keep it, and in it the devices with all their addresses
+		for _, r := range there {
 			a.deafen(r)
 		}
 	}
