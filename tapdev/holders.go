@@ -36,7 +36,7 @@ func (h *Host) Holders(ctx context.Context, dev Device) (pids []int, complete bo
 		return nil, false, err
 	}
 	return h.search(ctx, func(pid, fd int, rdev uint64) (is, sure bool) {
-		return rdev == number && (mine == nil || mine(pid, fd)), true
+		return rdev == number && mine(pid, fd), true
 	})
 }
 

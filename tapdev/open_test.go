@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -371,6 +372,33 @@ func TestHoldersAreFoundWhateverTheNodeWasNamed(t *testing.T) {
 	l.ns.Delete(t, dev.Ifname)
 	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
 		t.Errorf("of a device that has gone: %v, %v, %v", pids, complete, err)
+	}
+}
+
+func TestWhoHoldsADeviceThatHasGoneDoesNotHoldTheNextOneOfItsNumber(t *testing.T) {
+	l := newLab(t, nil)
+	var dev Device
+	child := 0
+	for tries := 0; child == 0; tries++ { // somebody else's device may take the number that comes free
+		gone := l.ensure(t, l.spec(1, vmnetd.Bridge))
+		set := l.open(t, gone)
+		cmd, stdin := holding(t, set.Queues[0])
+		_ = set.Close()
+		t.Cleanup(func() { _, _ = stdin.Close(), cmd.Wait() })
+		l.ns.Delete(t, gone.Ifname)
+		dev = l.ensure(t, l.spec(1, vmnetd.Bridge))
+		if dev.Rdev == gone.Rdev {
+			child = cmd.Process.Pid
+		} else if l.ns.Delete(t, dev.Ifname); tries == 20 {
+			t.Fatal("no device got the number of the one before it")
+		}
+	}
+	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
+		t.Errorf("held by nobody, process %d holds what has gone: %v, %v, %v", child, pids, complete, err)
+	}
+	l.open(t, dev)
+	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || !slices.Equal(pids, []int{os.Getpid()}) || !complete {
+		t.Errorf("held by this process: %v, %v, %v", pids, complete, err)
 	}
 }
 
