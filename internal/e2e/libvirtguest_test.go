@@ -182,10 +182,11 @@ func (b *libvirtBed) taints(vm string) string {
 // bootID tells one boot of the guest from the next.
 func (g *inmate) bootID() string { g.b.t.Helper(); return g.sh("cat /proc/sys/kernel/random/boot_id") }
 
-// rebooted waits until the guest has booted since then.
+// rebooted waits until the guest has booted since then: twice, where a CPU stood
+// still at first (testkit.LibvirtGuestOptions).
 func (g *inmate) rebooted(was string) {
 	g.b.t.Helper()
-	g.b.eventually("the guest boots again", 60*time.Second, func() error {
+	g.b.eventually("the guest boots again", 2*time.Minute, func() error {
 		// what is told to a kernel that goes down is lost
 		now, err := g.within(2*time.Second, "cat /proc/sys/kernel/random/boot_id")
 		if now = strings.TrimSpace(now); err == nil && now == was {

@@ -38,7 +38,7 @@ func (o LibvirtGuestOptions) XML(dir string, image GuestImage) string {
 	line("<memory unit='MiB'>128</memory>")
 	line("<vcpu>%d</vcpu>", max(o.VCPUs, 1))
 	line("<os><type arch='x86_64' machine='q35'>hvm</type>")
-	line("<kernel>%s</kernel><initrd>%s</initrd><cmdline>%s</cmdline></os>", xmlText(image.Kernel), xmlText(image.Initrd), bootimage.CommandLine)
+	line("<kernel>%s</kernel><initrd>%s</initrd><cmdline>%s</cmdline></os>", xmlText(image.Kernel), xmlText(image.Initrd), o.commandLine())
 	line("<features><acpi/></features>")
 	line("<devices>")
 	line("<controller type='usb' model='none'/><memballoon model='none'/>")
@@ -56,6 +56,16 @@ func (o LibvirtGuestOptions) XML(dir string, image GuestImage) string {
 	}
 	line("</domain>")
 	return b.String()
+}
+
+// commandLine has a guest with several CPUs boot again when one of them stands still:
+// without KVM a CPU's timer may stop for good (seen once, after a reset), and
+// everything that waits for RCU with it.
+func (o LibvirtGuestOptions) commandLine() string {
+	if o.VCPUs > 1 {
+		return bootimage.CommandLine + " sysctl.kernel.panic_on_rcu_stall=1" // after 21 s; panic=-1 is a reboot
+	}
+	return bootimage.CommandLine
 }
 
 // writePorts makes a port for each device that libvirt puts into one, and for each
