@@ -259,12 +259,25 @@ func (a *Agent) writeDecided(decide func() (record, error)) (record, error) {
 	defer a.deciding.Unlock()
 	r, err := decide()
 	if err == nil {
+		err = a.nameTaken(r)
+	}
+	if err == nil {
 		err = a.write(r)
 	}
 	if err != nil {
 		return record{}, err
 	}
 	return r, nil
+}
+
+// nameTaken refuses a device's name that another attachment has: libvirt's
+// definitions may name devices as they like.
+func (a *Agent) nameTaken(r record) error {
+	if other, ok := a.store.byIfname(r.Ifname); ok && other.key() != r.key() {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the device %s of %s is %s's", r.Ifname, r.FullName(), other.FullName()).
+			WithNext("write another <target dev=…>, beginning with " + vmnetd.IfnamePrefix + ", in the definition of the VM that libvirt runs")
+	}
+	return nil
 }
 
 // write stores an intent; when that fails the file is made not to have it.

@@ -99,7 +99,7 @@ func (a *Agent) ensure(ctx context.Context, r record, spec tapdev.Spec) (dev tap
 
 // dropDead removes what a device that others deleted has left in /dev.
 func (a *Agent) dropDead(ctx context.Context, r record) error {
-	_, err := a.o.Devices.Find(ctx, r.Ifname)
+	_, err := a.dev(ctx, r)
 	if errors.Is(err, vmnetd.ErrNotFound) {
 		return a.o.Devices.Remove(ctx, r.gone())
 	}

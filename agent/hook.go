@@ -123,17 +123,11 @@ func (a *Agent) prepareOne(ctx context.Context, dom domxml.Domain, i domxml.Inte
 	return r, nil
 }
 
-// usedBy refuses a device's name that another attachment has.
+// usedBy refuses a NIC that another VM of that name has.
 func (a *Agent) usedBy(r record) error {
 	if same, ok := a.store.get(r.key()); ok && same.decided() && same.Via != viaLibvirt {
 		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is there already, by %s: two VMs have one name", r.FullName(), same.Via).
 			WithNext("rename one of them, or vmnetd detach " + r.VM + " --id " + r.ID)
-	}
-	for _, other := range a.store.of("") {
-		if other.Ifname == r.Ifname && other.key() != r.key() {
-			return vmnetd.Errorf(vmnetd.ErrBusy, "the device %s of %s is %s's", r.Ifname, r.FullName(), other.FullName()).
-				WithNext("give the interface another <target dev=…>, beginning with " + vmnetd.IfnamePrefix)
-		}
 	}
 	return nil
 }

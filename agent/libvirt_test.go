@@ -472,3 +472,29 @@ func TestOneNameOfTwoVMsIsRefused(t *testing.T) {
 		t.Errorf("a hook that is not root's: %v", err)
 	}
 }
+
+func TestADeviceWithTheNameOfOursThatIsAnothersStays(t *testing.T) {
+	ifname := vmnetd.Ifname("vm2", "net0")
+	renamed := element("vm1", "net0", "lan") // its definition was vm2's before
+	renamed.Target = ifname
+	h := domains(t, renamed)
+	if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+	h.w.StartVM("vm2")
+	refused := func(why string) {
+		t.Helper()
+		if _, err := h.agent.Attach(t.Context(), Caller{}, vmnetd.Request{VM: "vm2", ID: "net0"}); !errors.Is(err, vmnetd.ErrBusy) || !contains(err, why) {
+			t.Errorf("%v does not say %q", err, why)
+		}
+		if names := h.w.DeviceNames(); !slices.Equal(names, []string{ifname}) || len(h.agent.List("vm2")) > 0 {
+			t.Errorf("devices: %v, vm2's attachments: %+v", names, h.agent.List("vm2"))
+		}
+	}
+	refused("is vm1/net0's")
+	if err := h.agent.store.drop(key{"vm1", "net0"}); err != nil { // as when the state was lost
+		t.Fatal(err)
+	}
+	refused("belongs to vm1/net0")
+}

@@ -84,8 +84,14 @@ func (r record) where() string {
 func (a *Agent) dev(ctx context.Context, r record) (dev tapdev.Device, err error) {
 	if !r.Moved {
 		dev, err = a.o.Devices.Find(ctx, r.Ifname)
+		if err == nil && (dev.VM != r.VM || dev.ID != r.ID) {
+			err = vmnetd.Errorf(vmnetd.ErrNotFound, "the device %s is %s/%s's", dev.Ifname, dev.VM, dev.ID)
+		}
+		if err != nil {
+			return tapdev.Device{}, err
+		}
 		dev.Queues = r.Queues // a tap's device does not tell
-		return dev, err
+		return dev, nil
 	}
 	err = a.in(ctx, r, r.home(), false, func(p room.Place) error {
 		dev, err = p.FindNIC(ctx, r.VM, r.ID)

@@ -35,6 +35,7 @@ type store struct {
 	byVM    map[string]map[key]*entry
 	byPlace map[string]map[key]*entry // by uplink
 	byIndex map[int]*entry
+	byName  map[string]*entry       // by the device's
 	loose   map[key]*entry          // not attached: on their way, in trouble or going
 	away    map[key]*entry          // attached, and their device lives in another namespace
 	byIP    map[netip.Addr][]*entry // networks that are apart may use one address each
@@ -58,7 +59,7 @@ type stateFile struct {
 func newStore(path, boot string, fp failpoint.Set) *store {
 	return &store{
 		path: path, boot: boot, fp: fp, records: map[key]*entry{}, byVM: map[string]map[key]*entry{}, byPlace: map[string]map[key]*entry{},
-		byIndex: map[int]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr][]*entry{}, held: map[key]string{},
+		byIndex: map[int]*entry{}, byName: map[string]*entry{}, loose: map[key]*entry{}, away: map[key]*entry{}, byIP: map[netip.Addr][]*entry{}, held: map[key]string{},
 	}
 }
 
@@ -128,6 +129,9 @@ func (s *store) set(e *entry) {
 	if e.Ifindex != 0 && !e.Moved { // of another namespace's index nothing is heard here
 		s.byIndex[e.Ifindex] = e
 	}
+	if e.Ifname != "" {
+		s.byName[e.Ifname] = e
+	}
 	switch {
 	case e.Phase != vmnetd.Attached:
 		s.loose[k] = e
@@ -155,6 +159,9 @@ func (s *store) unset(k key) {
 	}
 	if s.byIndex[old.Ifindex] == old {
 		delete(s.byIndex, old.Ifindex)
+	}
+	if s.byName[old.Ifname] == old {
+		delete(s.byName, old.Ifname)
 	}
 	if delete(s.byVM[k.vm], k); len(s.byVM[k.vm]) == 0 {
 		delete(s.byVM, k.vm)
@@ -352,6 +359,15 @@ func sorted(entries map[key]*entry) []record {
 		list = append(list, entries[k].record)
 	}
 	return list
+}
+
+func (s *store) byIfname(ifname string) (record, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.byName[ifname]; e != nil {
+		return e.record, true
+	}
+	return record{}, false
 }
 
 func (s *store) byIfindex(ifindex int) (record, bool) {

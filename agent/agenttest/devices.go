@@ -17,6 +17,9 @@ func (f Devices) Ensure(_ context.Context, spec tapdev.Spec) (tapdev.Device, err
 	var dev tapdev.Device
 	err := f.W.do("Ensure", func() error {
 		if d := f.W.here(spec.Ifname); d != nil {
+			if d.VM != spec.VM || d.ID != spec.ID {
+				return vmnetd.Errorf(vmnetd.ErrBusy, "the device %s belongs to %s/%s", d.Ifname, d.VM, d.ID)
+			}
 			d.MAC, d.MTU = spec.MAC, cmp.Or(spec.MTU, d.MTU)
 			dev = d.Device
 			return nil
