@@ -249,6 +249,7 @@ func (a *Agent) unplug(ctx context.Context, r record, dead bool) error {
 		via = "" // QEMU names the NIC as we would have: it can be asked where it has a socket that we know
 	}
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, via)
+	err = r.endOf(err)
 	switch {
 	case err != nil && r.byFD():
 		return a.released(ctx, r)

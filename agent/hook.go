@@ -179,7 +179,7 @@ func (a *Agent) discard(ctx context.Context, r record) {
 func (a *Agent) find(ctx context.Context, r record) (hypervisor.VM, error) {
 	vm, err := a.o.Hypervisor.Find(ctx, r.VM, r.Via)
 	if err == nil || r.Prepared.IsZero() || errors.Is(err, errOvertaken) {
-		return vm, err
+		return vm, r.endOf(err)
 	}
 	if left := time.Until(r.Prepared.Add(startPatience)); left > 0 {
 		a.retries.in(left, r.key(), func() { a.lookAgain(r.VM) })

@@ -63,12 +63,28 @@ func (a *Agent) at(ctx context.Context, name string, mayMake bool, f func(room.P
 // in is at for a place of the record's. Another namespace that came at the path of
 // somebody's since it was found is not it, and gets nothing of it: vmnetd.ErrNotFound.
 func (a *Agent) in(ctx context.Context, r record, name string, mayMake bool, f func(room.Place) error) error {
-	return a.at(ctx, name, mayMake, func(p room.Place) error {
+	reached := false
+	err := a.at(ctx, name, mayMake, func(p room.Place) error {
+		reached = true
 		if name != "" && r.endpoint() && !strings.HasPrefix(r.Instance, viaNetns+p.ID()+":") {
 			return vmnetd.Errorf(vmnetd.ErrNotFound, "%s is another network namespace than a moment ago", r.home()).WithNext("try again")
 		}
 		return f(p)
 	})
+	if !reached && name != "" {
+		err = r.endOf(err)
+	}
+	return err
+}
+
+// endOf is what an error means of which it was looked for the record's namespace:
+// where its path leads to none of others any more, as that of a process whose number
+// is another's now, it has gone (vmnetd.ErrNotFound).
+func (r record) endOf(err error) error {
+	if r.endpoint() && errors.Is(err, vmnetd.ErrInvalid) {
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "its network namespace has gone: %w", err)
+	}
+	return err
 }
 
 // where is the name of the place in which the record's device is now.

@@ -645,6 +645,34 @@ func TestAnEndpointLivesInItsNamespaceAndGoesWithIt(t *testing.T) {
 	detachAll(t, h, "web1")
 }
 
+func TestAnEndpointWhosePathIsTheHostsOwnNowHasGone(t *testing.T) {
+	const path = "/proc/1234/ns/net" // its process has ended, and one of the host has the number
+	for _, c := range []struct {
+		what string
+		ends func(h *host)
+	}{
+		{"noticed", func(h *host) {
+			h.halt()
+			h.w.OwnNetns(path)
+			h.start()
+		}},
+		{"detached", func(h *host) {
+			h.w.OwnNetns(path)
+			detachAll(h.t, h, "web1")
+		}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newWorld()
+			w.AddNetns(path)
+			h := newHost(t, w, roomConfig())
+			att := attach(t, h.start(), vmnetd.Request{VM: "web1", Network: "lan", Via: viaNetns + path, IPs: []string{"192.0.2.30/24"}})
+			w.DeleteDevice(att.Ifname) // with its namespace
+			c.ends(h)
+			eventually(t, "gone", func() error { return h.clean("web1") })
+		})
+	}
+}
+
 // TestANamespaceThatComesAtThePathMeanwhileGetsNothing puts another namespace at the
 // path between each two looks at it.
 func TestANamespaceThatComesAtThePathMeanwhileGetsNothing(t *testing.T) {

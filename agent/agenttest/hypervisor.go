@@ -26,11 +26,10 @@ func (f Hypervisor) Find(_ context.Context, name, via string) (hypervisor.VM, er
 	var info hypervisor.VM
 	err := f.W.do("VM", func() error {
 		if path, ok := strings.CutPrefix(via, "netns:"); ok {
-			ns := f.W.places[path]
-			if ns == nil {
-				return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
+			if err := f.W.isNetns(path); err != nil {
+				return err
 			}
-			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: "netns:" + idOf(path, ns) + ":of the world"}
+			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: "netns:" + idOf(path, f.W.places[path]) + ":of the world"}
 			return nil
 		}
 		v, err := f.W.vm(name)

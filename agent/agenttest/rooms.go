@@ -54,10 +54,7 @@ func (f Rooms) At(_ context.Context, path string) (room.Place, error) {
 	p := place{w: f.W, name: path}
 	err := f.W.do("At", func() error {
 		p.ns = f.W.places[path]
-		if p.ns == nil {
-			return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
-		}
-		return nil
+		return f.W.isNetns(path)
 	})
 	return p, err
 }
@@ -80,6 +77,27 @@ func (w *World) AddNetns(path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.places[path] = &netns.NS{}
+}
+
+// OwnNetns has a path be the host's own namespace's, as /proc/PID/ns/net is when a
+// process of the host gets that number.
+func (w *World) OwnNetns(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.places[path] = hostNetns
+}
+
+var hostNetns = &netns.NS{}
+
+// isNetns says that there is a namespace of others at a path.
+func (w *World) isNetns(path string) error {
+	switch w.places[path] {
+	case nil:
+		return vmnetd.Errorf(vmnetd.ErrNotFound, "there is no network namespace %s", path)
+	case hostNetns:
+		return vmnetd.Errorf(vmnetd.ErrInvalid, "%s is this host's own network namespace", path)
+	}
+	return nil
 }
 
 // RemoveNetns is the end of a network namespace, which these VMs are told of.
