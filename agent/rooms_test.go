@@ -649,16 +649,16 @@ func TestAnEndpointWhosePathIsTheHostsOwnNowHasGone(t *testing.T) {
 	const path = "/proc/1234/ns/net" // its process has ended, and one of the host has the number
 	for _, c := range []struct {
 		what string
-		ends func(h *host)
+		ends func(t *testing.T, h *host)
 	}{
-		{"noticed", func(h *host) {
+		{"noticed", func(_ *testing.T, h *host) {
 			h.halt()
 			h.w.OwnNetns(path)
 			h.start()
 		}},
-		{"detached", func(h *host) {
+		{"detached", func(t *testing.T, h *host) {
 			h.w.OwnNetns(path)
-			detachAll(h.t, h, "web1")
+			detachAll(t, h, "web1")
 		}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -667,7 +667,7 @@ func TestAnEndpointWhosePathIsTheHostsOwnNowHasGone(t *testing.T) {
 			h := newHost(t, w, roomConfig())
 			att := attach(t, h.start(), vmnetd.Request{VM: "web1", Network: "lan", Via: viaNetns + path, IPs: []string{"192.0.2.30/24"}})
 			w.DeleteDevice(att.Ifname) // with its namespace
-			c.ends(h)
+			c.ends(t, h)
 			eventually(t, "gone", func() error { return h.clean("web1") })
 		})
 	}
