@@ -48,7 +48,7 @@ func (l *lab) guest(kind string, data []rtnl.Attr, addrs ...string) {
 		link.MAC = guestMAC
 	}
 	l.ns.Create(l.t, link)
-	l.ns.Set(l.t, "g0", rtnl.NetNS(l.guestNS.NS().Fd()))
+	l.ns.Set(l.t, "g0", rtnl.NetNS(l.guestNS.NS()))
 	for _, a := range addrs {
 		l.guestIP("addr", "add", a, "dev", "g0", "nodad")
 	}

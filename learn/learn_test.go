@@ -253,7 +253,7 @@ func TestAnUplinkThatHasGoneIsOpenedAnew(t *testing.T) {
 	uplink := b.index(t, "u0")
 	b.watch(t, "one/nic", "tap1", ingress, guestMAC, uplink)
 	b.host.Delete(t, "u0")
-	b.host.Create(t, rtnl.NewLink{Name: "u0", Kind: "veth", Index: uplink, Data: rtnl.VethPeer("u1", b.far.NS().Fd())})
+	b.host.Create(t, rtnl.NewLink{Name: "u0", Kind: "veth", Index: uplink, Data: rtnl.VethPeer("u1", b.far.NS())})
 	b.host.SetUp(t, "u0")
 	b.far.SetUp(t, "u1")
 	b.far.WaitRunning(t, "u1")

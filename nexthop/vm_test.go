@@ -76,7 +76,7 @@ func wire(t *testing.T, host, out *testkit.Netns) {
 func l3Guest(t *testing.T, host, room *testkit.Netns, name, ip4, ip6 string) *guest {
 	t.Helper()
 	host.Create(t, rtnl.NewLink{Name: name, Kind: "ipvtap", Lower: host.Link(t, "u0").Index, Data: l3})
-	host.Set(t, name, rtnl.NetNS(room.NS().Fd()))
+	host.Set(t, name, rtnl.NetNS(room.NS()))
 	err := room.Do(func() error { return disableIPv6(name, "0") }) // an address needs it, though nothing is to be said
 	if err != nil {
 		t.Fatal(err)

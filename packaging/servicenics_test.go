@@ -49,7 +49,7 @@ func (s service) outside() {
 	defer host.Close()
 	s.out = testkit.NewNetns(s.t)
 	for nic, address := range map[string]string{"pe": "198.51.100.1/24", "pf": "192.0.2.1/24", "pg": "198.18.0.1/24"} {
-		s.out.Create(s.t, rtnl.NewLink{Name: nic + "0", Kind: "veth", Data: rtnl.VethPeer(nic, host.Fd())})
+		s.out.Create(s.t, rtnl.NewLink{Name: nic + "0", Kind: "veth", Data: rtnl.VethPeer(nic, host)})
 		s.out.Run(s.t, "ip", "address", "add", address, "dev", nic+"0")
 		s.out.SetUp(s.t, nic+"0")
 		s.run("ip", "link", "set", nic, "up")

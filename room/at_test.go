@@ -46,7 +46,7 @@ func (l *lab) container(t *testing.T) (path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
-	l.ns.Create(t, rtnl.NewLink{Name: "c0", Kind: "veth", Data: rtnl.VethPeer(vmnetd.Ifname("c", "net0"), ns.Fd())})
+	l.ns.Create(t, rtnl.NewLink{Name: "c0", Kind: "veth", Data: rtnl.VethPeer(vmnetd.Ifname("c", "net0"), ns)})
 	return path
 }
 

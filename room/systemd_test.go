@@ -121,7 +121,7 @@ func (l *lab) visits(t *testing.T) {
 	run(t, "ip", "netns", "add", "box")
 	ns := openNetns(t, "/run/netns/box")
 	name := vmnetd.Ifname("c", "net0")
-	l.ns.Create(t, rtnl.NewLink{Name: "c0", Kind: "veth", Data: rtnl.VethPeer(name, ns.Fd())})
+	l.ns.Create(t, rtnl.NewLink{Name: "c0", Kind: "veth", Data: rtnl.VethPeer(name, ns)})
 	p := l.at(t, "/run/netns/box")
 	if p.ID() != ns.ID() {
 		t.Errorf("%s is not %s", p.ID(), ns.ID())

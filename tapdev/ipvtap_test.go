@@ -222,7 +222,7 @@ func TestVMMovedDeviceIsOursInItsNamespaceUnderAnyName(t *testing.T) {
 	there := New(room.Conn(), nil, nil)
 	t.Cleanup(func() { _ = there.Close() })
 	dev := l.ensure(t, l.shared(1, vmnetd.L2, ""))
-	l.ns.Set(t, dev.Ifname, rtnl.NetNS(room.NS().Fd()))
+	l.ns.Set(t, dev.Ifname, rtnl.NetNS(room.NS()))
 	moved, err := there.Find(t.Context(), dev.Ifname)
 	if err != nil || moved.Lower != l.u0.Index || moved.Rdev == 0 || moved.Kind != vmnetd.Ipvtap || moved.Mode != vmnetd.L2 || moved.Flag != "bridge" {
 		t.Fatalf("%+v, %v", moved, err)

@@ -25,7 +25,7 @@ func (h *Host) Move(ctx context.Context, dev Device, to *netns.NS) error {
 	if err := h.dropNode(link.Index, dev.Rdev); err != nil {
 		return err
 	}
-	err = h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.NetNS(to.Fd())}})
+	err = h.conn.Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.NetNS(to)}})
 	switch {
 	case err == nil:
 		return nil

@@ -10,6 +10,6 @@ func veth(s Spec) rtnl.NewLink {
 	far := []rtnl.Attr{rtnl.MAC(s.MAC), rtnl.MTU(s.MTU), rtnl.Group(Group)}
 	return rtnl.NewLink{
 		Name: s.Ifname, Kind: "veth", MAC: portMAC(s.MAC), MTU: s.MTU, Group: Group,
-		Data: rtnl.VethPeer(s.Ifname, s.Peer.Fd(), far...),
+		Data: rtnl.VethPeer(s.Ifname, s.Peer, far...),
 	}
 }

@@ -138,11 +138,11 @@ func TestUplinkThatGoesAndComesBackIsFoundAgain(t *testing.T) {
 	l := newLab(t)
 	spec := Spec{Name: "u0"}
 	first := l.state(t, spec).Link.Index
-	l.ns.Set(t, "u0", rtnl.NetNS(l.out.NS().Fd()))
+	l.ns.Set(t, "u0", rtnl.NetNS(l.out.NS()))
 	if st := l.state(t, spec); st.Present || st.Problem == "" {
 		t.Errorf("while it is away: %+v", st)
 	}
-	l.out.Set(t, "u0", rtnl.NetNS(l.ns.NS().Fd()))
+	l.out.Set(t, "u0", rtnl.NetNS(l.ns.NS()))
 	l.ns.SetUp(t, "u0")
 	l.out.SetUp(t, "far0")
 	if st := l.state(t, spec); !st.Present || st.Problem != "" {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,15 +17,14 @@ const threadPath = "/proc/thread-self/ns/net"
 // NS is a network namespace held by a file descriptor: it stays as long as
 // that is open, with or without a process in it.
 type NS struct {
-	fd atomic.Int32 // -1 once it is closed
 	id identity
+
+	mu    sync.Mutex
+	fd    int // -1 once it is closed
+	users int // of the descriptor, which is open as long as there are any
 }
 
-func hold(fd int, id identity) *NS {
-	n := &NS{id: id}
-	n.fd.Store(int32(fd))
-	return n
-}
+func hold(fd int, id identity) *NS { return &NS{id: id, fd: fd, users: 1} }
 
 // identity tells namespaces apart: device and inode of their file in nsfs.
 type identity struct{ dev, ino uint64 }
@@ -89,14 +88,45 @@ func New() (*NS, error) {
 
 // Close lets go of the namespace.
 func (n *NS) Close() error {
-	if fd := n.fd.Swap(-1); fd >= 0 {
-		return unix.Close(int(fd))
+	n.mu.Lock()
+	fd := n.fd
+	n.fd = -1
+	n.mu.Unlock()
+	if fd < 0 {
+		return nil
 	}
-	return nil
+	return n.leave(fd)
+}
+
+// Keep has the descriptor stay open until leave is called, once, whatever is closed
+// before: for the kernel, where it was told the descriptor's number and nobody waits
+// for it. os.ErrClosed: it is closed already.
+func (n *NS) Keep() (leave func() error, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	n.users++
+	fd := n.fd
+	return func() error { return n.leave(fd) }, nil
+}
+
+func (n *NS) leave(fd int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.users--; n.users > 0 {
+		return nil
+	}
+	return unix.Close(fd)
 }
 
 // Fd is the descriptor, valid until Close; -1 afterwards.
-func (n *NS) Fd() int { return int(n.fd.Load()) }
+func (n *NS) Fd() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fd
+}
 
 // Path names the namespace for other programs on this host, until Close.
 func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd()) }

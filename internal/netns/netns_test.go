@@ -165,3 +165,29 @@ func TestADescriptorStandsForItsNamespaceAndIsTakenOver(t *testing.T) {
 		t.Error("/dev/null was taken")
 	}
 }
+
+func TestADescriptorIsOpenAsLongAsItIsKept(t *testing.T) {
+	ns := make1(t)
+	fd := ns.Fd()
+	open := func() bool {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		return err == nil
+	}
+	var leaves []func() error
+	for range 2 {
+		leave, err := ns.Keep()
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, leave)
+	}
+	if err := errors.Join(ns.Close(), ns.Close(), leaves[0]()); err != nil || !open() || ns.Fd() != -1 {
+		t.Errorf("closed while it is kept: %v, open %v, Fd %d", err, open(), ns.Fd())
+	}
+	if _, err := ns.Keep(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("kept after it was closed: %v", err)
+	}
+	if err := leaves[1](); err != nil || open() {
+		t.Errorf("left by all: %v, open %v", err, open())
+	}
+}

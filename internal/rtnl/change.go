@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmnetd/vmnetd/internal/netns"
 )
 
 // Attr is one attribute of a link message.
@@ -13,6 +15,8 @@ type Attr struct {
 	Type  int
 	Value []byte
 	Nest  []Attr // attributes inside, instead of Value
+
+	names *netns.NS // by its descriptor's number in Value
 }
 
 // NewLink is a device to be made, down.
@@ -50,8 +54,9 @@ func (c *Conn) Create(ctx context.Context, n NewLink) error {
 	}
 	attrs = append(attrs, Attr{Type: unix.IFLA_LINKINFO, Nest: info})
 	_, err := c.run(ctx, request{
-		msg:  linkMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, Change{Index: n.Index, Attrs: attrs}),
-		late: func(ctx context.Context) { _ = c.DeleteName(ctx, n.Name) },
+		msg:   linkMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, Change{Index: n.Index, Attrs: attrs}),
+		late:  func(ctx context.Context) { _ = c.DeleteName(ctx, n.Name) },
+		names: named(attrs),
 	})
 	return err
 }
@@ -74,7 +79,7 @@ func (c *Conn) Set(ctx context.Context, ch Change) error {
 			message = unix.RTM_NEWLINK
 		}
 	}
-	_, err := c.run(ctx, request{msg: linkMessage(message, 0, ch)})
+	_, err := c.run(ctx, request{msg: linkMessage(message, 0, ch), names: named(ch.Attrs)})
 	return err
 }
 
@@ -127,6 +132,17 @@ func (a Attr) encode() *nl.RtAttr {
 	return out
 }
 
+// named is the namespaces that attributes name.
+func named(attrs []Attr) (ns []*netns.NS) {
+	for _, a := range attrs {
+		if a.names != nil {
+			ns = append(ns, a.names)
+		}
+		ns = append(ns, named(a.Nest)...)
+	}
+	return ns
+}
+
 // Attributes of a link, as rtnetlink(7) has them.
 
 // Name is a link's name; a rename when the link is there.
@@ -149,8 +165,10 @@ func Master(index int) Attr {
 	return Attr{Type: unix.IFLA_MASTER, Value: nl.Uint32Attr(uint32(index))}
 }
 
-// NetNS moves the link to the namespace of an open descriptor.
-func NetNS(fd int) Attr { return Attr{Type: unix.IFLA_NET_NS_FD, Value: nl.Uint32Attr(uint32(fd))} }
+// NetNS moves the link to a namespace.
+func NetNS(ns *netns.NS) Attr {
+	return Attr{Type: unix.IFLA_NET_NS_FD, Value: nl.Uint32Attr(uint32(ns.Fd())), names: ns}
+}
 
 // AddrGenNone stops IPv6 from making a link-local address on the link. In the
 // message that makes a link it is refused (EAFNOSUPPORT): the IPv6 settings
@@ -189,15 +207,14 @@ func PortInfo(masterKind string, data []Attr) Attr {
 	}}
 }
 
-// VethPeer is the IFLA_INFO_DATA of a veth whose other end is made in the
-// namespace of an open descriptor, with more attributes where they are given
-// (uapi/linux/veth.h, VETH_INFO_PEER).
-func VethPeer(name string, nsFd int, more ...Attr) []Attr {
+// VethPeer is the IFLA_INFO_DATA of a veth whose other end is made in a namespace,
+// with more attributes where they are given (uapi/linux/veth.h, VETH_INFO_PEER).
+func VethPeer(name string, ns *netns.NS, more ...Attr) []Attr {
 	value := make([]byte, unix.SizeofIfInfomsg)
-	for _, a := range append([]Attr{Name(name), NetNS(nsFd)}, more...) {
+	for _, a := range append([]Attr{Name(name), NetNS(ns)}, more...) {
 		value = append(value, a.encode().Serialize()...)
 	}
-	return []Attr{{Type: nl.VETH_INFO_PEER, Value: value}}
+	return []Attr{{Type: nl.VETH_INFO_PEER, Value: value, names: ns}}
 }
 
 // MacvlanMode is the IFLA_INFO_DATA of a macvlan or macvtap of that mode, by

@@ -74,11 +74,31 @@ type request struct {
 	msg   *nl.NetlinkRequest
 	reply uint16                    // type of the answers, 0: only an acknowledgement
 	late  func(ctx context.Context) // what to take back when nobody waits for the success any more
+	names []*netns.NS               // by their descriptors' numbers, which stay theirs until the kernel has done
 }
 
 type answer struct {
 	msgs [][]byte
 	err  error
+}
+
+// keep keeps the descriptors of namespaces open until leave is called.
+func keep(names []*netns.NS) (leave func(), err error) {
+	var leaves []func() error
+	leave = func() {
+		for _, l := range leaves {
+			_ = l()
+		}
+	}
+	for _, ns := range names {
+		l, err := ns.Keep()
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		leaves = append(leaves, l)
+	}
+	return leave, nil
 }
 
 // run sends a request and waits for the answer as long as ctx and the deadline
@@ -87,8 +107,13 @@ type answer struct {
 func (c *Conn) run(ctx context.Context, r request) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
+	leave, err := keep(r.names)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.take()
 	if err != nil {
+		leave()
 		return nil, err
 	}
 	handed := make(chan answer) // unbuffered: the sender learns whether it was taken
@@ -98,6 +123,7 @@ func (c *Conn) run(ctx context.Context, r request) ([][]byte, error) {
 		r.msg.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: s}
 		msgs, err := r.msg.Execute(unix.NETLINK_ROUTE, r.reply)
 		c.put(s)
+		leave()
 		select {
 		case handed <- answer{msgs, err}:
 		case <-ctx.Done():

@@ -30,7 +30,7 @@ func TestTunSaysWhatIPTuntapMade(t *testing.T) {
 func TestBridgePortIsReadAndChangedAsIPLinkHasIt(t *testing.T) {
 	n, out := newNetns(t), newNetns(t)
 	br := n.Create(t, rtnl.NewLink{Name: "br0", Kind: "bridge"})
-	n.Create(t, rtnl.NewLink{Name: "p0", Kind: "veth", Data: rtnl.VethPeer("far0", out.NS().Fd(), rtnl.MTU(1400))})
+	n.Create(t, rtnl.NewLink{Name: "p0", Kind: "veth", Data: rtnl.VethPeer("far0", out.NS(), rtnl.MTU(1400))})
 	if far := out.Link(t, "far0"); far.MTU != 1400 {
 		t.Errorf("the far end is %+v", far)
 	}

@@ -196,6 +196,36 @@ func TestDeviceThatNobodyWaitsForAnyMoreIsDeletedAgain(t *testing.T) {
 	}
 }
 
+func TestALinkThatNobodyWaitsForGoesWhereItWasSent(t *testing.T) {
+	n := newNetns(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	late := 0
+	for i := range 40 {
+		name := fmt.Sprintf("late%d", i)
+		n.Create(t, rtnl.NewLink{Name: name, Kind: "veth"})
+		link := n.Link(t, name)
+		target := newNetns(t)
+		to, err := target.NS().Clone()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = n.Conn().Set(ctx, rtnl.Change{Index: link.Index, Attrs: []rtnl.Attr{rtnl.NetNS(to)}})
+		_ = to.Close()
+		newNetns(t) // whose descriptor gets the number that is free now
+		eventually(t, "the request has ended", func() bool { return n.Conn().Pending() == 0 })
+		if err != nil {
+			late++
+		}
+		if _, err := target.Conn().LinkByName(t.Context(), name); err != nil {
+			t.Errorf("%s did not get there: %v", name, err)
+		}
+	}
+	if late == 0 {
+		t.Error("no request was given up")
+	}
+}
+
 func TestGroupIsDeletedAtOnce(t *testing.T) {
 	n := newNetns(t)
 	for i := range 30 {

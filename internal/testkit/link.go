@@ -15,7 +15,7 @@ const Patience = 20 * time.Second
 // to carry frames. The ends may be in one namespace.
 func NewVeth(t TB, a *Netns, nameA string, b *Netns, nameB string) {
 	t.Helper()
-	a.Create(t, rtnl.NewLink{Name: nameA, Kind: "veth", Data: rtnl.VethPeer(nameB, b.ns.Fd())})
+	a.Create(t, rtnl.NewLink{Name: nameA, Kind: "veth", Data: rtnl.VethPeer(nameB, b.ns)})
 	a.SetUp(t, nameA)
 	b.SetUp(t, nameB)
 	a.WaitRunning(t, nameA)
