@@ -17,8 +17,11 @@ import (
 // has one, otherwise in a file of ours.
 
 // liveOnly says that a NIC is gone at the VM's next start.
-func (r record) liveOnly() string {
+func (a *Agent) liveOnly(r record) string {
 	if !r.Persistent || r.Defined || r.Request.Handover == handoverFD {
+		return ""
+	}
+	if _, listed := a.wants(r.key()); listed {
 		return ""
 	}
 	return "live only: gone at the next start, add --config"

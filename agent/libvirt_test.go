@@ -498,3 +498,20 @@ func TestADeviceWithTheNameOfOursThatIsAnothersStays(t *testing.T) {
 	}
 	refused("belongs to vm1/net0")
 }
+
+func TestANICThatWasDetachedIsBackAtTheNextStart(t *testing.T) {
+	h := domainsWith(t, testConfig(vmnetd.Request{VM: "vm1", ID: "net0", Network: "lan"}))
+	start := func() {
+		t.Helper()
+		if err := h.w.StartDomain("vm1", true, h.hook); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "attached", func() error { return h.works("vm1", "net0") })
+	}
+	start()
+	detachAll(t, h, "vm1")
+	h.w.StopDomain("vm1", h.hook)
+	eventually(t, "the end is seen", is(func() bool { return !h.agent.store.isHeld(key{"vm1", "net0"}, "vm1 run 1") }))
+	h.w.RestartLibvirtd()
+	start()
+}

@@ -337,6 +337,7 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 		return
 	}
 	if errors.Is(findErr, vmnetd.ErrNotFound) {
+		a.store.release(k) // libvirt counts runs anew when it is restarted while no VM runs
 		if there { // the VM has ended before its NIC could be made
 			_ = a.unwish(r)
 		}

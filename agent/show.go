@@ -99,7 +99,7 @@ func (a *Agent) shown(r record) vmnetd.Attachment {
 	}
 	att.Ifindex, att.Link = a.linkOf(r)
 	if att.Phase == vmnetd.Attached {
-		att.Problem = cmp.Or(att.Problem, r.Stale, r.Refused, r.Note, r.liveOnly())
+		att.Problem = cmp.Or(att.Problem, r.Stale, r.Refused, r.Note, a.liveOnly(r))
 	}
 	return att
 }

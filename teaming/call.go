@@ -32,6 +32,9 @@ const answerLimit = 2 * time.Second
 func (t *Teams) call(ctx context.Context, team, method string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
+	if pid := t.pid(team); pid != 0 && t.elsewhere(pid) {
+		return "", fmt.Errorf("%w", ErrGone)
+	}
 	text, err := t.overBus(ctx, team, method, args)
 	if errors.Is(err, errNotOnBus) {
 		text, err = ask(ctx, t.socket(team), method, args)

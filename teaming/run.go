@@ -17,6 +17,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/bus"
+	"github.com/vmnetd/vmnetd/internal/netns"
 	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
@@ -185,7 +186,8 @@ func (t *Teams) Restart(ctx context.Context, team string, c Config) error {
 	return t.Start(ctx, team, c, true)
 }
 
-// Kill ends a team's teamd and leaves the device; none is fine.
+// Kill ends a team's teamd and leaves the device; none is fine. vmnetd.ErrBusy: the
+// one that runs for that name is another network namespace's.
 func (t *Teams) Kill(ctx context.Context, team string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -199,6 +201,10 @@ func (t *Teams) Kill(ctx context.Context, team string) error {
 		return err
 	}
 	defer p.Close()
+	if t.elsewhere(pid) {
+		return vmnetd.Errorf(vmnetd.ErrBusy, "the teamd that runs for %s, process %d, is another network namespace's", vmnetd.Printable(team), pid).
+			WithNext("give one of the two teams another name: teamd has its files by name, for all namespaces")
+	}
 	if t.pid(team) != pid { // p is whoever had that PID when it was opened
 		return t.Kill(ctx, team)
 	}
@@ -236,6 +242,17 @@ func (t *Teams) pid(team string) int {
 		return 0
 	}
 	return pid
+}
+
+// elsewhere says that a process is surely in another network namespace than the
+// teams.
+func (t *Teams) elsewhere(pid int) bool {
+	ns, err := netns.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	return !ns.Same(t.o.Conn.NS())
 }
 
 // commandLine is the arguments of a process, one that is "" when it has ended.

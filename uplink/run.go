@@ -116,7 +116,7 @@ func (k *kernel) remove(ctx context.Context, l rtnl.Link, s Step) error {
 	case l.Kind != s.Kind:
 		return vmnetd.Errorf(vmnetd.ErrBusy, "%s is a %s now, not a %s", l.Name, kindText(l.Kind), kindText(s.Kind))
 	case l.Kind == kindTeam:
-		return k.stopTeam(ctx, l)
+		return k.stopTeam(ctx, l.Name)
 	}
 	return k.conn.Delete(ctx, l.Index)
 }

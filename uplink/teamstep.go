@@ -29,17 +29,17 @@ func (k *kernel) startTeam(ctx context.Context, s Step) error {
 		err = k.setMTU(ctx, l, s)
 	}
 	if err != nil {
-		return errors.Join(err, k.stopTeam(ctx, l))
+		return errors.Join(err, k.stopTeam(ctx, s.Device))
 	}
 	return nil
 }
 
 // stopTeam ends teamd and deletes the team.
-func (k *kernel) stopTeam(ctx context.Context, l rtnl.Link) error {
-	if err := k.teams.Kill(ctx, l.Name); err != nil {
+func (k *kernel) stopTeam(ctx context.Context, team string) error {
+	if err := k.teams.Kill(ctx, team); err != nil {
 		return err
 	}
-	return k.conn.DeleteName(ctx, l.Name)
+	return k.conn.DeleteName(ctx, team)
 }
 
 func (k *kernel) restartTeam(ctx context.Context, l rtnl.Link, s Step) error {

@@ -125,6 +125,16 @@ func (w *World) StopDomain(name string, hook Hook) {
 	w.mu.Unlock()
 }
 
+// RestartLibvirtd is a restart of libvirtd while no domain runs: it counts their runs
+// anew.
+func (w *World) RestartLibvirtd() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.domains {
+		d.runs = 0
+	}
+}
+
 // SetHalted stops a domain's CPUs, or lets them run.
 func (w *World) SetHalted(name string, halted bool) {
 	w.mu.Lock()
