@@ -150,7 +150,7 @@ func (a *Agent) justChanged(r record) vmnetd.Attachment {
 // was not looked at yet.
 func (a *Agent) forgetEarlierRun(ctx context.Context, vm hypervisor.VM) {
 	for _, r := range a.store.of(vm.Name) {
-		if r.earlierRun(vm) {
+		if r.earlierRun(vm) || a.replaced(ctx, r) {
 			a.vmGone(ctx, r)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/hypervisor"
+	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/room"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
@@ -85,6 +86,18 @@ func (r record) endOf(err error) error {
 		return vmnetd.Errorf(vmnetd.ErrNotFound, "its network namespace has gone: %w", err)
 	}
 	return err
+}
+
+// replaced says that the record's namespace has gone and the next one is not told
+// from it: inode and number are the same where the kernel has counted that. Its
+// device is not in there.
+func (a *Agent) replaced(ctx context.Context, r record) bool {
+	nsid, ok := hypervisor.NetnsNumber(r.Instance)
+	if !ok || rtnl.Drawn(nsid) || !r.inForeignHands() {
+		return false
+	}
+	_, err := a.dev(ctx, r)
+	return errors.Is(err, vmnetd.ErrNotFound)
 }
 
 // where is the name of the place in which the record's device is now.

@@ -104,7 +104,7 @@ func (a *Agent) look(ctx context.Context, r record) {
 		a.vmGone(ctx, r)
 	case err != nil:
 		a.stuck(r, err) // the NIC itself may be well
-	case r.earlierRun(vm):
+	case r.earlierRun(vm), a.replaced(ctx, r):
 		a.vmGone(ctx, r)
 	default:
 		a.lookIn(ctx, r, vm)
@@ -338,7 +338,7 @@ func (a *Agent) wishOne(ctx context.Context, req vmnetd.Request, vm hypervisor.V
 	}
 	if errors.Is(findErr, vmnetd.ErrNotFound) {
 		a.store.release(k) // libvirt counts runs anew when it is restarted while no VM runs
-		if there { // the VM has ended before its NIC could be made
+		if there {         // the VM has ended before its NIC could be made
 			_ = a.unwish(r)
 		}
 		return

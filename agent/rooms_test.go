@@ -673,6 +673,38 @@ func TestAnEndpointWhosePathIsTheHostsOwnNowHasGone(t *testing.T) {
 	}
 }
 
+func TestTheNextNamespaceWithTheNumberAndTheInodeIsAnotherOne(t *testing.T) {
+	const path = "/run/netns/web1"
+	req := vmnetd.Request{VM: "web1", ID: "net0", Network: "lan", Via: viaNetns + path, IPs: []string{"192.0.2.30/24"}}
+	w := newWorld()
+	w.CountNetns()
+	w.AddNetns(path)
+	h := newHost(t, w, roomConfig())
+	att := attach(t, h.start(), req)
+	h.halt()
+	h.start()
+	if again := attach(t, h.agent, req); again.Changed || again.Ifindex != att.Ifindex {
+		t.Errorf("the same one after a restart: %+v", again)
+	}
+	next := func() {
+		w.RemoveNetns(path)
+		w.AddNetns(path)
+	}
+	h.halt()
+	next()
+	h.start()
+	eventually(t, "gone", func() error { return h.clean("web1") })
+	attach(t, h.agent, req)
+	next()
+	if again := attach(t, h.agent, req); !again.Changed {
+		t.Errorf("nothing is done for the next one: %+v", again)
+	}
+	if err := h.livesIn(att.Ifname, path); err != nil {
+		t.Error(err)
+	}
+	detachAll(t, h, "web1")
+}
+
 // TestANamespaceThatComesAtThePathMeanwhileGetsNothing puts another namespace at the
 // path between each two looks at it.
 func TestANamespaceThatComesAtThePathMeanwhileGetsNothing(t *testing.T) {

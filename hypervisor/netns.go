@@ -175,7 +175,8 @@ func (n *Netns) remember(k netnsKey, f netnsFound) {
 
 // identify says which namespace it is. Its inode can be that of the next one as
 // soon as it has gone (fs/proc/generic.c, proc_alloc_inum); its number in the
-// host's namespace stays over our restart and is drawn, not counted.
+// host's namespace stays over our restart, and is drawn unless the kernel had
+// counted it before (rtnl.Drawn).
 func (n *Netns) identify(ctx context.Context, ns *netns.NS, nsid numberer) (netnsFound, error) {
 	conn, err := n.open()
 	if err != nil {

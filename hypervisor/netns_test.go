@@ -378,3 +378,22 @@ func TestThereIsNothingToPlugIntoANamespace(t *testing.T) {
 		t.Errorf("doctor: %+v", w.Doctor(t.Context()))
 	}
 }
+
+func TestANumberThatTheKernelCountedIsDoubtedWhenItsNamespaceEnds(t *testing.T) {
+	n := NewNetns()
+	known := map[netnsKey]netnsFound{
+		{"web1", "/run/netns/web1"}: {"counted", 0},
+		{"web2", "/run/netns/web2"}: {"drawn", 1 << 17},
+		{"web3", "/run/netns/web3"}: {"counted, found anew since", 1},
+	}
+	for k, f := range known {
+		n.remember(k, f)
+	}
+	n.remember(netnsKey{"web3", "/run/netns/web3"}, netnsFound{"the next one", 2})
+	var saw []Sighting
+	w := &netnsWatch{n: n, saw: func(s Sighting) { saw = append(saw, s) }}
+	w.doubt(known)
+	if want := []Sighting{{Name: "web1", Via: "netns:/run/netns/web1", Here: true}}; !slices.Equal(saw, want) {
+		t.Errorf("%+v, want %+v", saw, want)
+	}
+}

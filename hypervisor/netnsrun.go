@@ -75,7 +75,9 @@ func (w *netnsWatch) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case id := <-w.ended:
-			w.look(ctx, numbered(known, id))
+			these := numbered(known, id)
+			w.look(ctx, these)
+			w.doubt(these)
 		case events := <-w.events:
 			if !slices.ContainsFunc(events, w.dirs.matters) {
 				continue
@@ -124,6 +126,22 @@ func (w *netnsWatch) look(ctx context.Context, which map[netnsKey]netnsFound) {
 			w.saw(Sighting{Name: k.name, Via: viaNetns + k.path})
 		}
 	}
+}
+
+// doubt has those looked at again that may be the next ones, with the number and the
+// inode of the ones that have ended.
+func (w *netnsWatch) doubt(which map[netnsKey]netnsFound) {
+	for k, f := range which {
+		if !rtnl.Drawn(f.nsid) && w.n.remembers(k, f) {
+			w.saw(Sighting{Name: k.name, Via: viaNetns + k.path, Here: true})
+		}
+	}
+}
+
+func (n *Netns) remembers(k netnsKey, f netnsFound) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.found[k] == f
 }
 
 // forget is false where another namespace was found there since, in that name.

@@ -29,7 +29,7 @@ func (f Hypervisor) Find(_ context.Context, name, via string) (hypervisor.VM, er
 			if err := f.W.isNetns(path); err != nil {
 				return err
 			}
-			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: "netns:" + idOf(path, f.W.places[path]) + ":of the world"}
+			info = hypervisor.VM{Name: name, Via: via, Netns: path, Running: true, Trusted: true, Instance: f.W.instanceOf(path)}
 			return nil
 		}
 		v, err := f.W.vm(name)

@@ -157,10 +157,31 @@ type place struct {
 }
 
 // ID implements room.Place.
-func (p place) ID() string { return idOf(p.name, p.ns) }
+func (p place) ID() string { return p.w.idOf(p.name, p.ns) }
 
-// idOf tells namespaces at one path apart.
-func idOf(path string, ns *netns.NS) string { return fmt.Sprintf("%s@%p", path, ns) }
+// idOf tells namespaces at one path apart, unless they are counted.
+func (w *World) idOf(path string, ns *netns.NS) string {
+	if w.counted {
+		return path
+	}
+	return fmt.Sprintf("%s@%p", path, ns)
+}
+
+func (w *World) instanceOf(path string) string {
+	number := "of the world"
+	if w.counted {
+		number = "0"
+	}
+	return "netns:" + w.idOf(path, w.places[path]) + ":" + number
+}
+
+// CountNetns has the kernel count the numbers of namespaces: the next one at a path
+// has the number and the inode of the one before.
+func (w *World) CountNetns() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counted = true
+}
 
 // NS implements room.Place.
 func (p place) NS() *netns.NS {

@@ -50,7 +50,8 @@ type World struct {
 
 	announced []string
 
-	places    map[string]*netns.NS     // network namespaces beside the host's, by name
+	places    map[string]*netns.NS // network namespaces beside the host's, by name
+	counted   bool
 	ended     []*netns.NS              // those that were: their addresses are not given again
 	guards    map[string]filter.Spec   // by place and ifname
 	ears      map[string]string        // MACs of guests that are listened to

@@ -36,6 +36,13 @@ func (c *Conn) NSID(ctx context.Context, fd int) (id int, ok bool, err error) {
 	return id, ok, nil
 }
 
+// firstDrawn is above the numbers that the kernel and people give.
+const firstDrawn = 1 << 16
+
+// Drawn says that EnsureNSID has drawn a number: no other namespace has or had it.
+// One that the kernel has counted is another's as soon as its namespace has gone.
+func Drawn(id int) bool { return id >= firstDrawn }
+
 // EnsureNSID is NSID that draws a number where there is none. The kernel itself
 // gives the lowest free one (net/core/net_namespace.c, alloc_netid), to the next
 // namespace again as soon as one has gone; one that is drawn tells them apart.
@@ -45,7 +52,7 @@ func (c *Conn) EnsureNSID(ctx context.Context, fd int) (int, error) {
 		if ok || err != nil {
 			return id, err
 		}
-		drawn := 1<<16 + rand.Int32N(1<<30) // below are those that the kernel and people give
+		drawn := firstDrawn + rand.Int32N(1<<30)
 		msg := nsidMessage(unix.RTM_NEWNSID, unix.NLM_F_ACK, fd)
 		msg.AddData(nl.NewRtAttr(netnsaNSID, nl.Uint32Attr(uint32(drawn))))
 		_, err = c.run(ctx, request{msg: msg})
