@@ -181,7 +181,7 @@ func (a *Agent) find(ctx context.Context, r record) (hypervisor.VM, error) {
 	if err == nil || r.Prepared.IsZero() || errors.Is(err, errOvertaken) {
 		return vm, r.endOf(err)
 	}
-	if left := time.Until(r.Prepared.Add(startPatience)); left > 0 {
+	if left := time.Until(r.Prepared.Add(startPatience)); left > 0 && left <= startPatience { // more: the clock was set back
 		a.retries.in(left, r.key(), func() { a.lookAgain(r.VM) })
 		return vm, errStarting
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -338,6 +339,21 @@ func TestRestartInTheMiddleOfAStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "attached", func() error { return h.attached("vm1/net0", vmnetd.Attachment{Link: "up"}) })
+}
+
+func TestAStartThatNeverCameIsOverAlsoWhereTheClockWasSetBack(t *testing.T) {
+	h := domains(t, element("vm1", "net0", "lan"))
+	if err := h.hook("vm1", "prepare", "begin", h.w.DomainXML("vm1")); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := h.agent.store.get(key{"vm1", "net0"})
+	r.Prepared = r.Prepared.Add(time.Hour)
+	if err := h.agent.store.put(r); err != nil {
+		t.Fatal(err)
+	}
+	h.halt()
+	h.start()
+	eventually(t, "gone", func() error { return h.clean("vm1") })
 }
 
 func TestKeptAttachFailingAtAnyCallLeavesNothing(t *testing.T) {

@@ -62,6 +62,13 @@ func (d *domain) xml() string {
 	return text + "</devices></domain>"
 }
 
+// DomainXML is the definition as libvirtd's hook gets it.
+func (w *World) DomainXML(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.domains[name].xml()
+}
+
 // StartDomain starts a domain with its CPUs running, or not.
 func (w *World) StartDomain(name string, running bool, hook Hook) error {
 	defer w.wait(name)()
