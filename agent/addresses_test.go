@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/learn"
 )
 
@@ -57,5 +60,28 @@ func TestAnAddressGoesWithItsLease(t *testing.T) {
 	}
 	if got := fmt.Sprint(ipsOf(hear(list, learn.Event{IP: leased, Gone: true}, now, 4))); got != "[fe80::1]" {
 		t.Errorf("%s", got)
+	}
+}
+
+func TestALeaseInTheFileCountsFromTheBoot(t *testing.T) {
+	was := heard{IP: netip.MustParseAddr("192.0.2.7"), How: learn.ByLease, At: time.Now(), Until: time.Now().Add(time.Hour)}
+	text, err := json.Marshal(was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := (proc.SinceBoot() + time.Hour).Seconds()
+	var file struct{ Until float64 }
+	if err := json.Unmarshal(text, &file); err != nil || file.Until < end-60 || file.Until > end+1 {
+		t.Errorf("%s: %v; %.0f s after the boot is the end", text, err, end)
+	}
+	var now heard
+	if err := json.Unmarshal(text, &now); err != nil {
+		t.Fatal(err)
+	}
+	if now.IP != was.IP || now.How != was.How || now.At.Sub(was.At).Abs() > time.Second || now.Until.Sub(was.Until).Abs() > time.Second {
+		t.Errorf("%+v was %+v", now, was)
+	}
+	if text, err := json.Marshal(heard{IP: was.IP, How: was.How}); err != nil || strings.Contains(string(text), "until") {
+		t.Errorf("without a lease: %s, %v", text, err)
 	}
 }

@@ -5,11 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/filter"
-	"github.com/vmnetd/vmnetd/learn"
 	"github.com/vmnetd/vmnetd/policy"
 	"github.com/vmnetd/vmnetd/tapdev"
 )
@@ -57,14 +55,6 @@ func (t terms) mayLearn() []netip.Prefix {
 }
 
 var linkLocal6 = netip.MustParsePrefix("fe80::/10")
-
-// heard is an address that a guest was heard to use.
-type heard struct {
-	IP    netip.Addr `json:"ip"`
-	How   learn.How  `json:"how"`
-	At    time.Time  `json:"at"`             // when it was last told
-	Until time.Time  `json:"until,omitzero"` // the end of its lease
-}
 
 // known is every address of a NIC: given, and heard.
 func (r record) known() []netip.Prefix {

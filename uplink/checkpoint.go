@@ -7,9 +7,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vmnetd/vmnetd/internal/atomicfile"
+	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
 // checkpoint is all that is needed to take an apply back, written down before
@@ -81,15 +80,7 @@ func (c checkpoint) due(now time.Duration) bool {
 
 // until sets when it is taken back.
 func (c *checkpoint) until(after time.Duration) {
-	c.Until, c.Due = time.Now().Add(after), sinceBoot()+after
-}
-
-// sinceBoot is CLOCK_BOOTTIME: clock_settime(2) and NTP do not move it, a
-// machine that sleeps does not stop it.
-func sinceBoot() time.Duration {
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // fails for a clock that does not exist
-	return time.Duration(now.Nano())
+	c.Until, c.Due = time.Now().Add(after), proc.SinceBoot()+after
 }
 
 // loadCheckpoint is the apply that is under way or waits; os.ErrNotExist when

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
@@ -165,8 +166,8 @@ func (m *Manager) nextMoment() (time.Duration, bool) {
 	defer m.mu.Unlock()
 	hold := m.overrides.nextHold(time.Now())
 	switch {
-	case m.pending != nil && (hold.IsZero() || m.due-sinceBoot() < time.Until(hold)):
-		return m.due - sinceBoot(), true
+	case m.pending != nil && (hold.IsZero() || m.due-proc.SinceBoot() < time.Until(hold)):
+		return m.due - proc.SinceBoot(), true
 	case !hold.IsZero():
 		return time.Until(hold), true
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/teaming"
 )
@@ -91,8 +92,8 @@ func (g *guard) look(ctx context.Context) (left time.Duration, err error) {
 		return 0, nil
 	}
 	due := c.Due + guardGrace
-	if c.Phase == waiting && sinceBoot() < due {
-		return max(due-sinceBoot(), time.Until(g.o.At), time.Millisecond), nil
+	if c.Phase == waiting && proc.SinceBoot() < due {
+		return max(due-proc.SinceBoot(), time.Until(g.o.At), time.Millisecond), nil
 	}
 	why := "nobody confirmed it in time"
 	if c.Phase == changing {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
+	"github.com/vmnetd/vmnetd/internal/proc"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 	"github.com/vmnetd/vmnetd/teaming"
 )
@@ -209,7 +210,7 @@ func (m *Manager) settle(ctx context.Context) error {
 		m.wait(nil, checkpoint{})
 		m.tellUndone(undone{ID: c.ID, At: time.Now(), Why: "the machine was started anew before anybody confirmed it"})
 		return m.store.dropCheckpoint()
-	case !c.due(sinceBoot()):
+	case !c.due(proc.SinceBoot()):
 		m.wait(&vmnetd.Applied{ID: c.ID, At: c.At, Until: c.Until, Changed: true}, c)
 		return nil
 	}

@@ -106,3 +106,11 @@ func (p *Process) PID() int { return p.pid }
 
 // Close lets go; a Wait under way returns.
 func (p *Process) Close() error { return p.f.Close() }
+
+// SinceBoot is CLOCK_BOOTTIME: clock_settime(2) and NTP do not move it, a machine
+// that sleeps does not stop it.
+func SinceBoot() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // fails for a clock that does not exist
+	return time.Duration(now.Nano())
+}
