@@ -26,10 +26,12 @@ type heardInFile struct {
 	Until fileTime   `json:"until,omitzero"`
 }
 
+// MarshalJSON implements json.Marshaler.
 func (h heard) MarshalJSON() ([]byte, error) {
 	return json.Marshal(heardInFile{h.IP, h.How, toFile(h.At), toFile(h.Until)})
 }
 
+// UnmarshalJSON implements json.Unmarshaler.
 func (h *heard) UnmarshalJSON(b []byte) error {
 	var f heardInFile
 	err := json.Unmarshal(b, &f)
