@@ -104,7 +104,7 @@ func (l *Libvirt) fullDomains(ctx context.Context) []vmnetd.Check {
 	return checks
 }
 
-// started is when libvirtd did. With socket activation it is systemd that
+// started is when libvirtd did, at the latest. With socket activation it is systemd that
 // listens, and libvirtd is found by its pid file.
 func (s *lvSession) started() (time.Time, bool) {
 	daemon := "libvirtd"
@@ -120,12 +120,11 @@ func (s *lvSession) started() (time.Time, bool) {
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
 	}
 	ticks, err := proc.StartTime(pid)
-	var up unix.Timespec
-	if err != nil || commOf(pid) != daemon || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+	if err != nil || commOf(pid) != daemon {
 		return time.Time{}, false
 	}
-	const hz = 100 // USER_HZ, in which proc_pid_stat(5) counts
-	since := time.Duration(up.Nano()) - time.Duration(ticks)*time.Second/hz
+	const tick = 10 * time.Millisecond // 1/USER_HZ, in which proc_pid_stat(5) counts, whole ones
+	since := proc.SinceBoot() - time.Duration(ticks+1)*tick
 	return time.Now().Add(-since), true
 }
 
