@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
@@ -42,16 +40,18 @@ func TestFindKnowsWhoIsBehindTheSocket(t *testing.T) {
 }
 
 func TestFindAsksARunOfAVMOnce(t *testing.T) {
-	q, dir := newQMP(t, Limits{Greeting: 50 * time.Millisecond, Busy: 100 * time.Millisecond})
+	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
 	first := find(t, q, guest.Name)
 	open(t, guest.Socket, Limits{}) // from now on a question would find the socket busy
 	if vm, err := q.Find(t.Context(), guest.Name, ""); err != nil || !reflect.DeepEqual(vm, first) {
 		t.Errorf("Find = %+v, %v", vm, err)
 	}
+	q.limits = hastily.withDefaults()
 	if _, err := q.Ask(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrBusy) {
 		t.Errorf("Ask = %v", err)
 	}
+	q.limits = Limits{}.withDefaults()
 	guest.Kill()
 	if vm, err := q.Find(t.Context(), guest.Name, ""); !errors.Is(err, vmnetd.ErrNotFound) {
 		t.Errorf("after its end: %+v, %v", vm, err)
@@ -101,15 +101,14 @@ func TestStoppedQEMUIsNamedToEveryCaller(t *testing.T) {
 		before bool // it was found before it was stopped
 	}{{"known", true}, {"never seen", false}} {
 		t.Run(c.name, func(t *testing.T) {
-			q, dir := newQMP(t, hastily)
+			q, dir := newQMP(t, Limits{})
 			guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
 			if c.before {
 				find(t, q, guest.Name)
 			}
-			if err := unix.Kill(guest.PID, unix.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = unix.Kill(guest.PID, unix.SIGCONT) })
+			q.limits = hastily.withDefaults()
+			guest.Stop()
+			t.Cleanup(guest.Cont)
 			next := fmt.Sprintf("let it go on: kill -CONT %d", guest.PID)
 			for i := range 4 { // from the third on listen(2)'s queue is full
 				if _, err := q.Ask(t.Context(), guest.Name, ""); vmnetd.NextOf(err) != next {
@@ -303,7 +302,7 @@ func TestBusySocketNamesWhoHoldsIt(t *testing.T) {
 	q, dir := newQMP(t, hastily)
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
 	holder := holdSocket(t, guest.Socket)
-	within(t, 3*time.Second, "Find", func() {
+	within(t, longEnough, "Find", func() {
 		_, err := q.Find(t.Context(), guest.Name, "")
 		want := fmt.Sprintf("process %d (python3", holder.Process.Pid)
 		if !errors.Is(err, vmnetd.ErrBusy) || !strings.Contains(err.Error(), want) {
@@ -365,8 +364,12 @@ func TestBusySocketIsTriedUntilItIsFree(t *testing.T) {
 }
 
 func TestOwnCallsTakeTurns(t *testing.T) {
-	q, dir := newQMP(t, hastily) // a wait of ours for ours would end in ErrBusy
+	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir})
+	giveBack, err := q.turns.take(t.Context(), guest.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
 	results := make(chan error)
 	for range 20 {
 		go func() {
@@ -374,6 +377,17 @@ func TestOwnCallsTakeTurns(t *testing.T) {
 			results <- err
 		}()
 	}
+	inLine := func() int {
+		q.turns.mu.Lock()
+		defer q.turns.mu.Unlock()
+		return q.turns.of[guest.Socket].users - 1
+	}
+	for deadline := time.Now().Add(longEnough); inLine() < 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 20 calls wait for their turn", inLine())
+		}
+	}
+	giveBack()
 	for range 20 {
 		if err := <-results; err != nil {
 			t.Error(err)

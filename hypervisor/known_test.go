@@ -42,7 +42,7 @@ func TestPlaceThatSomebodyElseTookMeanwhileIsNotChosen(t *testing.T) {
 }
 
 func TestNICIsCleanOnlyAfterWhatWentWellToItsEnd(t *testing.T) {
-	q, dir := newQMP(t, hastily)
+	q, dir := newQMP(t, Limits{})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{QMPDir: dir, RootPorts: 1, Args: []string{"-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"}})
 	vm := find(t, q, guest.Name)
 	marked := func() bool {

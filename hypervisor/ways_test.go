@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/testkit"
@@ -14,7 +13,7 @@ import (
 
 func newWays(t *testing.T) (w Ways, dir string) {
 	t.Helper()
-	q, dir := newQMP(t, hastily)
+	q, dir := newQMP(t, Limits{})
 	return Ways{QMP: q, Libvirt: NewLibvirt(LibvirtOptions{Log: testLogger(t)}), Netns: NewNetns()}, dir
 }
 
@@ -109,7 +108,7 @@ func TestAVMIsReachedTheWayItRuns(t *testing.T) {
 	if !b.has("kept", nic.Ifname) {
 		t.Error("it was plugged elsewhere")
 	}
-	within(t, 10*time.Second, "Unplug", func() {
+	within(t, longEnough, "Unplug", func() {
 		if err := w.Unplug(t.Context(), vm, nic); err != nil {
 			t.Error(err)
 		}
