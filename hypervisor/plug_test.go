@@ -118,7 +118,7 @@ func TestFailureAtAnyStepLeavesNothing(t *testing.T) {
 }
 
 func TestFailureAfterDeviceAddSaysThatTheGuestMustEject(t *testing.T) {
-	q, dir := newQMP(t, hastily)
+	q, dir := newQMP(t, Limits{Eject: hastily.Eject})
 	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
 	vm := find(t, q, guest.Name)
 	q.at(failpoint.HandoverDevice, func() error { return errProvoked })
@@ -331,7 +331,7 @@ func TestQEMUKilledBetweenAnyTwoSteps(t *testing.T) {
 			guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
 			vm := find(t, q, guest.Name)
 			q.at(point, func() error { guest.Kill(); return nil })
-			within(t, 3*time.Second, "Plug", func() {
+			within(t, longEnough, "Plug", func() {
 				_, err := q.Plug(t.Context(), vm, nic(t, "net0", 2))
 				if point == failpoint.HandoverDevice {
 					return // all was done when it died
@@ -350,14 +350,14 @@ func TestQEMUKilledBetweenAnyTwoSteps(t *testing.T) {
 func TestFrozenQEMUEndsInAClearError(t *testing.T) {
 	for _, point := range []failpoint.Point{"", failpoint.HandoverOpened, failpoint.HandoverGetfd, failpoint.HandoverNetdev} {
 		t.Run("at "+string(point), func(t *testing.T) {
-			q, dir := newQMP(t, hastily)
+			q, dir := newQMP(t, Limits{})
 			guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
 			vm := find(t, q, guest.Name)
 			if point == "" {
 				guest.Stop()
 			}
 			q.at(point, func() error { guest.Stop(); return nil })
-			within(t, 5*time.Second, "Plug", func() {
+			within(t, longEnough, "Plug", func() {
 				_, err := q.Plug(t.Context(), vm, nic(t, "net0", 2))
 				if err == nil || !strings.Contains(err.Error(), "is stopped and answers nothing") || !strings.Contains(vmnetd.NextOf(err), "kill -CONT") {
 					t.Errorf("Plug = %v, next %q", err, vmnetd.NextOf(err))
@@ -455,26 +455,33 @@ func TestCutOffNICHasNoBackendAndCanBeUnplugged(t *testing.T) {
 // second is for a machine that runs other tests besides.
 func TestNoSocketIsHeldOverASecond(t *testing.T) {
 	q, dir := newQMP(t, Limits{})
-	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 1, QMPDir: dir})
+	guest := testkit.StartQEMU(t, testkit.QEMUOptions{RootPorts: 3, QMPDir: dir})
 	vm := find(t, q, guest.Name)
-	card := nic(t, "net0", 8)
-	for name, call := range map[string]func() error{
-		"Find": func() error { _, err := q.Find(t.Context(), guest.Name, ""); return err },
-		"Plug": func() error { _, err := q.Plug(t.Context(), vm, card); return err },
-		"Unplug": func() error {
-			if _, err := q.Plug(t.Context(), vm, card); err != nil {
-				return err
-			}
+	cards := []NIC{nic(t, "net0", 8), nic(t, "net1", 8), nic(t, "net2", 8)}
+	for _, c := range []struct {
+		name string
+		call func() error
+	}{
+		{"Ask", func() error { _, err := q.Ask(t.Context(), guest.Name, ""); return err }},
+		{"Plug", func() error {
+			card := cards[0]
+			cards = cards[1:]
+			_, err := q.Plug(t.Context(), vm, card)
+			return err
+		}},
+		{"Unplug", func() error {
 			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); !errors.Is(err, ErrEjecting) {
 				return fmt.Errorf("want ErrEjecting: %w", err)
 			}
 			return nil
-		},
+		}},
 	} {
-		within(t, time.Second+500*time.Millisecond, name, func() {
-			if err := call(); err != nil {
-				t.Errorf("%s: %v", name, err)
+		soonest(t, time.Second+500*time.Millisecond, c.name, func() time.Duration {
+			began := time.Now()
+			if err := c.call(); err != nil {
+				t.Errorf("%s: %v", c.name, err)
 			}
+			return time.Since(began)
 		})
 	}
 }

@@ -3,7 +3,6 @@ package hypervisor
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -16,7 +15,7 @@ import (
 var ejects = testkit.QEMUOptions{RootPorts: 2, Args: []string{"-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"}}
 
 func TestUnplugTakesTheNICItsNetdevAndItsQueues(t *testing.T) {
-	q, dir := newQMP(t, Limits{})
+	q, dir := newQMP(t, Limits{Eject: 2 * longEnough}) // who misses the event waits for that
 	machine := ejects
 	machine.QMPDir = dir
 	guest := testkit.StartQEMU(t, machine)
@@ -25,7 +24,7 @@ func TestUnplugTakesTheNICItsNetdevAndItsQueues(t *testing.T) {
 		if _, err := q.Plug(t.Context(), vm, nic(t, "net0", queues)); err != nil {
 			t.Fatal(err)
 		}
-		within(t, 700*time.Millisecond, "Unplug", func() {
+		within(t, longEnough, "Unplug", func() {
 			if err := q.Unplug(t.Context(), vm, NIC{ID: "net0"}); err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +52,7 @@ func TestFailureAfterDeviceAddIsUndoneWhenTheGuestLetsGo(t *testing.T) {
 func TestGuestThatNeverLetsGoIsAskedAgain(t *testing.T) {
 	for _, machine := range machines {
 		t.Run(machine.Machine, func(t *testing.T) {
-			q, dir := newQMP(t, hastily)
+			q, dir := newQMP(t, Limits{Eject: hastily.Eject})
 			machine := machine
 			machine.QMPDir = dir
 			guest := testkit.StartQEMU(t, machine)
@@ -62,7 +61,7 @@ func TestGuestThatNeverLetsGoIsAskedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time, QEMU says that it is pending
-				within(t, time.Second, "Unplug", func() {
+				within(t, longEnough, "Unplug", func() {
 					err := q.Unplug(t.Context(), vm, NIC{ID: "net0"})
 					if !errors.Is(err, ErrEjecting) || !errors.Is(err, vmnetd.ErrBusy) {
 						t.Fatalf("Unplug = %v, want ErrEjecting", err)
