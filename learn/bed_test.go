@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,18 +81,27 @@ func short(e Event) string {
 // expect waits until something is told, and is all that was told until then.
 func (b *bed) expect(t testing.TB, want string) (last Event, before []string) {
 	t.Helper()
-	deadline := time.After(testkit.Patience)
-	for {
+	told, before := b.expectAll(t, want)
+	return told[want], before
+}
+
+// expectAll waits until several things are told, in whatever order.
+func (b *bed) expectAll(t testing.TB, want ...string) (told map[string]Event, before []string) {
+	t.Helper()
+	told = map[string]Event{}
+	for deadline := time.After(testkit.Patience); len(told) < len(want); {
 		select {
 		case e := <-b.heard:
-			if short(e) == want {
-				return e, before
+			if slices.Contains(want, short(e)) {
+				told[short(e)] = e
+			} else {
+				before = append(before, short(e))
 			}
-			before = append(before, short(e))
 		case <-deadline:
-			t.Fatalf("%q is not told; told:\n%s", want, strings.Join(before, "\n"))
+			t.Fatalf("%q: not all is told; told:\n%s", want, strings.Join(before, "\n"))
 		}
 	}
+	return told, before
 }
 
 // queue is a guest on a tap queue.
@@ -203,8 +213,9 @@ func serve(t testing.TB, n *testkit.Netns, device string) {
 	testkit.ServeDHCP(t, n, device, "--dhcp-range=192.0.2.100,192.0.2.150,2m")
 }
 
-// lease has a guest take a lease of the server that is there.
-func (q queue) lease(t testing.TB) netip.Addr {
+// lease has a guest take a lease of the server that is there. offered gets what it is
+// offered before it asks for that.
+func (q queue) lease(t testing.TB, offered func(netip.Addr)) netip.Addr {
 	t.Helper()
 	c := client{mac: q.mac, xid: rand.Uint32()}
 	ask := func(message []byte, kind byte) (got dhcpMessage) {
@@ -217,16 +228,20 @@ func (q queue) lease(t testing.TB) netip.Addr {
 		return got
 	}
 	offer := ask(c.sends(dhcpDiscover, noIP), dhcpOffer)
+	offered(offer.yiaddr)
 	return ask(c.sends(dhcpRequest, noIP, optionIP(optRequested, offer.yiaddr), optionIP(optServer, offer.server)), dhcpAck).yiaddr
 }
 
-// learnLease waits for what a lease is told by.
-func (b *bed) learnLease(t testing.TB, key string, leased netip.Addr) {
+// learnLease has a guest take a lease, waits for what that is told by, and is what
+// else was told. An answer that comes by the uplink's socket may be read after what
+// the guest sends next, and before what it answers.
+func (b *bed) learnLease(t testing.TB, key string, q queue) (others []string) {
 	t.Helper()
-	for _, how := range []How{ByOffer, ByRequest, ByLease} {
-		e, _ := b.expect(t, fmt.Sprintf("%s %s by %s", key, leased, how))
-		if left := time.Until(e.Until); how == ByLease && (left < time.Minute || left > 2*time.Minute) {
-			t.Errorf("the lease lasts %v", left)
-		}
+	what := func(ip netip.Addr, how How) string { return fmt.Sprintf("%s %s by %s", key, ip, how) }
+	leased := q.lease(t, func(ip netip.Addr) { _, others = b.expect(t, what(ip, ByOffer)) })
+	told, before := b.expectAll(t, what(leased, ByRequest), what(leased, ByLease))
+	if left := time.Until(told[what(leased, ByLease)].Until); left < time.Minute || left > 2*time.Minute {
+		t.Errorf("the lease lasts %v", left)
 	}
+	return append(others, before...)
 }

@@ -46,16 +46,7 @@ func TestAFloodOfOneGuestHarmsNoOther(t *testing.T) {
 		}
 	}()
 	<-flooded
-	leased := good.lease(t)
-	told := time.Now()
-	var floods []string
-	for _, how := range []How{ByOffer, ByRequest, ByLease} {
-		_, before := b.expect(t, "good/nic "+leased.String()+" by "+string(how))
-		floods = append(floods, before...)
-	}
-	if late := time.Since(told); late > time.Second {
-		t.Errorf("the lease is told %v after the guest had it", late)
-	}
+	floods := b.learnLease(t, "good/nic", good)
 	if now := runtime.NumGoroutine(); now > goroutines+1 {
 		t.Errorf("%d goroutines, %d before", now, goroutines)
 	}

@@ -30,7 +30,7 @@ func TestAGuestOnAMacvtapIsHeardToLease(t *testing.T) {
 				uplink = b.index(t, "u0")
 			}
 			b.watch(t, "vm/nic", "mv0", egress, q.mac, uplink)
-			b.learnLease(t, "vm/nic", q.lease(t))
+			b.learnLease(t, "vm/nic", q)
 		})
 	}
 }
@@ -41,7 +41,7 @@ func TestAGuestOnATapIsHeardToLease(t *testing.T) {
 	serve(t, b.far, "u1")
 	q := b.tap(t, "tap0", guestMAC)
 	b.watch(t, "vm/nic", "tap0", ingress, q.mac, 0)
-	b.learnLease(t, "vm/nic", q.lease(t))
+	b.learnLease(t, "vm/nic", q)
 }
 
 // station is a guest that is the kernel's own stack, on g0; the host has h0.
