@@ -88,7 +88,7 @@ func TestVMWhatNobodyConfirmsIsTakenBack(t *testing.T) {
 	h := newHost(t, "eno1", "eno2")
 	before := h.brief(t)
 	run(t, func(ctx context.Context) error { return h.Run(ctx, func(int) {}) })
-	h.apply(t, []Spec{bridge("br0", "eno1"), nicMTU("eno2", 1400)}, vmnetd.ApplyOptions{ConfirmWithin: 300 * time.Millisecond})
+	h.apply(t, []Spec{bridge("br0", "eno1"), nicMTU("eno2", 1400)}, vmnetd.ApplyOptions{ConfirmWithin: 5 * time.Second})
 	if !h.there(t, "br0") {
 		t.Fatal("it was not applied")
 	}

@@ -26,15 +26,15 @@ func killed(err error) bool {
 func TestVMGuardTakesBackWhatADeadDaemonApplied(t *testing.T) {
 	h := newHost(t, "eno1")
 	before := h.brief(t)
-	start := time.Now()
-	if err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: vmnetd.ApplyOptions{ConfirmWithin: time.Second}}, ""); err != nil {
+	start, options := time.Now(), vmnetd.ApplyOptions{ConfirmWithin: 5 * time.Second}
+	if err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: options}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if !h.there(t, "br0") {
 		t.Fatal("it was not applied")
 	}
 	h.isAsBefore(t, before)
-	if took := time.Since(start); took < time.Second {
+	if took := time.Since(start); took < options.ConfirmWithin {
 		t.Errorf("taken back after %v, before its time", took)
 	}
 	h.noCheckpoint(t)
@@ -101,7 +101,7 @@ func TestVMConfirmKilledHalfwayIsUndoneOrDone(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, "eno1")
 			before := h.brief(t)
-			err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: vmnetd.ApplyOptions{ConfirmWithin: time.Second}, Confirm: true}, string(point)+"=kill")
+			err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: vmnetd.ApplyOptions{ConfirmWithin: 10 * time.Second}, Confirm: true}, string(point)+"=kill")
 			if !killed(err) {
 				t.Fatalf("the daemon ended with %v", err)
 			}
@@ -128,7 +128,7 @@ func TestVMRollbackKilledHalfwayIsFinishedByTheGuard(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, "eno1")
 			before := h.brief(t)
-			err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: vmnetd.ApplyOptions{ConfirmWithin: time.Second}, Rollback: true}, string(point)+"=kill")
+			err := h.daemon(t, order{Specs: []Spec{bridge("br0", "eno1")}, Options: vmnetd.ApplyOptions{ConfirmWithin: 10 * time.Second}, Rollback: true}, string(point)+"=kill")
 			if !killed(err) {
 				t.Fatalf("the daemon ended with %v", err)
 			}

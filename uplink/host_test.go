@@ -157,9 +157,10 @@ func (h *host) daemon(t *testing.T, o order, points string) error {
 	return cmd.Run()
 }
 
+// eventually waits longer than an apply of a test does to be confirmed.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(testkit.Patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * testkit.Patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never happened: %s", what)
 		}
