@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -340,26 +341,27 @@ func TestTapOpenedByNameHasNoNodeOfAnother(t *testing.T) {
 	foreign := other.ensure(t, other.spec(2, vmnetd.Bridge))
 	s := b.tap(1, 2)
 	s.ByName = true
-	b.plant(t, 1<<30+7, foreign.Rdev, 0o600)
-	t.Cleanup(func() { _ = os.Remove(b.nodePath(1<<30 + 7)) })
-	tries := []int{1<<30 + 7, 1<<30 + 8}
+	base := 1<<20 + rand.IntN(1<<30) // another one than a copy of this test has
+	b.plant(t, base, foreign.Rdev, 0o600)
+	t.Cleanup(func() { _ = os.Remove(b.nodePath(base)) })
+	tries := []int{base, base + 1}
 	b.index = func() int { next := tries[0]; tries = tries[1:]; return next }
 	dev := b.ensure(t, s)
-	if dev.Ifindex != 1<<30+8 {
+	if dev.Ifindex != base+1 {
 		t.Errorf("it has the index %d", dev.Ifindex)
 	}
 	b.hasNoNode(t, dev.Ifindex)
 	// One comes: the device goes, while nobody holds it.
 	b.plant(t, dev.Ifindex, foreign.Rdev, 0o600)
 	t.Cleanup(func() { _ = os.Remove(b.nodePath(dev.Ifindex)) })
-	tries = []int{1<<30 + 9}
-	if again := b.ensure(t, s); again.Ifindex != 1<<30+9 {
+	tries = []int{base + 2}
+	if again := b.ensure(t, s); again.Ifindex != base+2 {
 		t.Errorf("it has the index %d", again.Ifindex)
 	}
 	// One that is left of a device that has gone is removed.
-	b.plant(t, 1<<30+9, unix.Mkdev(240, 1<<19), 0o600)
-	if again := b.ensure(t, s); again.Ifindex != 1<<30+9 {
+	b.plant(t, base+2, unix.Mkdev(240, 1<<19), 0o600)
+	if again := b.ensure(t, s); again.Ifindex != base+2 {
 		t.Errorf("it has the index %d", again.Ifindex)
 	}
-	b.hasNoNode(t, 1<<30+9)
+	b.hasNoNode(t, base+2)
 }
