@@ -31,18 +31,18 @@ func newPair(t *testing.T, port Port) *pair {
 }
 
 // bHears says whether guest b gets what is sent to a MAC.
-func (p *pair) bHears(t *testing.T, from *testkit.Wire, src, dst net.HardwareAddr, text string) bool {
+func (p *pair) bHears(t *testing.T, must bool, from *testkit.Wire, src, dst net.HardwareAddr, text string) bool {
 	t.Helper()
-	return hears(t, from, testkit.Frame{Dst: dst, Src: src, Text: text}, p.b, p.far, mac(2), p.farMAC)
+	return hears(t, must, from, testkit.Frame{Dst: dst, Src: src, Text: text}, p.b, p.far, mac(2), p.farMAC)
 }
 
 func TestIsolatedGuestsReachTheOutsideAndNotEachOther(t *testing.T) {
 	for _, isolated := range []bool{false, true} {
 		p := newPair(t, Port{Isolated: isolated, Learning: true})
-		if got := p.bHears(t, p.a, mac(1), mac(2), "a to b"); got == isolated {
+		if got := p.bHears(t, !isolated, p.a, mac(1), mac(2), "a to b"); got == isolated {
 			t.Errorf("isolated %v: b hears a: %v", isolated, got)
 		}
-		if got := p.bHears(t, p.a, mac(1), testkit.Broadcast, "a to all"); got == isolated {
+		if got := p.bHears(t, !isolated, p.a, mac(1), testkit.Broadcast, "a to all"); got == isolated {
 			t.Errorf("isolated %v: b hears a's broadcast: %v", isolated, got)
 		}
 		p.a.Send(t, testkit.Frame{Dst: p.farMAC, Src: mac(1), Text: "out"})
@@ -56,7 +56,7 @@ func TestHairpinSendsAGuestItsOwnBroadcasts(t *testing.T) {
 	for _, hairpin := range []bool{false, true} {
 		p := newPair(t, Port{Hairpin: hairpin, Learning: true})
 		f := testkit.Frame{Dst: testkit.Broadcast, Src: mac(1), Text: "to all"}
-		if got := hears(t, p.a, f, p.a, p.far, mac(1), p.farMAC); got != hairpin {
+		if got := hears(t, hairpin, p.a, f, p.a, p.far, mac(1), p.farMAC); got != hairpin {
 			t.Errorf("hairpin %v: a hears itself: %v", hairpin, got)
 		}
 	}
@@ -71,7 +71,7 @@ func TestWhatIsForAGuestIsFloodedWhereItsPortDoesNotLearn(t *testing.T) {
 		if _, heard := p.far.Hear(t, "here I am", testkit.Patience); !heard {
 			t.Fatal("the outside does not hear a")
 		}
-		if got := p.bHears(t, p.far, p.farMAC, mac(1), "far to a"); got == learning {
+		if got := p.bHears(t, !learning, p.far, p.farMAC, mac(1), "far to a"); got == learning {
 			t.Errorf("learning %v: b hears what is for a: %v", learning, got)
 		}
 		if _, heard := p.a.Hear(t, "far to a", testkit.Patience); !heard {
@@ -119,7 +119,7 @@ func TestBPDUGuardCutsOffAGuestThatPlaysASwitch(t *testing.T) {
 			ip(t, p.ns, "link", "set", "br0", "type", "bridge", "stp_state", "1")
 		}
 		p.a.SendBytes(t, bpdu(t))
-		if got := !p.bHears(t, p.a, mac(1), mac(2), "a to b"); got != c.off {
+		if got := !p.bHears(t, !c.off, p.a, mac(1), mac(2), "a to b"); got != c.off {
 			t.Errorf("guard %v, spanning tree %v: cut off: %v, want %v", c.guard, c.stp, got, c.off)
 		}
 	}
