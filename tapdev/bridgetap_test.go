@@ -267,24 +267,15 @@ func TestTapAndHolderOfAnotherNamespaceAreToldApart(t *testing.T) {
 	here, there := newBridged(t, nil), newBridged(t, nil)
 	dev, other := here.ensure(t, here.tap(1, 4)), there.ensure(t, there.tap(1, 4))
 	there.open(t, other)
-	if pids, complete, err := here.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
-		t.Errorf("held by nobody: %v, %v, %v", pids, complete, err)
-	}
+	here.heldBy(t, dev)
 	cmd, stdin := holding(t, here.open(t, dev).Queues[0])
-	pids, complete, err := here.Holders(t.Context(), dev)
-	slices.Sort(pids)
-	want := []int{min(os.Getpid(), cmd.Process.Pid), max(os.Getpid(), cmd.Process.Pid)}
-	if err != nil || !complete || !slices.Equal(pids, want) {
-		t.Errorf("%v, %v, %v; want %v", pids, complete, err, want)
-	}
+	here.heldBy(t, dev, os.Getpid(), cmd.Process.Pid)
 	_ = stdin.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
 	here.ns.Delete(t, dev.Ifname)
-	if pids, complete, err := here.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
-		t.Errorf("of a device that has gone: %v, %v, %v", pids, complete, err)
-	}
+	here.heldBy(t, dev)
 }
 
 // holding is a process that holds a queue until its standard input is closed.

@@ -1,10 +1,10 @@
 package tapdev
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"testing"
 	"unsafe"
 
@@ -44,17 +44,19 @@ func movedAway(t *testing.T) (l *lab, dev Device, child int, end func()) {
 	return l, dev, cmd.Process.Pid, end
 }
 
+// namedHeldBy is heldBy by a name.
+func (l *lab) namedHeldBy(t testing.TB, ifname string, want ...int) {
+	t.Helper()
+	finds(t, func() ([]int, bool, error) { return l.HoldersNamed(context.Background(), ifname) }, want)
+}
+
 func TestHoldersOfADeviceThatWasMovedAreFoundByItsName(t *testing.T) {
 	l, dev, child, end := movedAway(t)
 	other := l.ensure(t, l.spec(2, vmnetd.Bridge))
 	l.open(t, other)
-	if pids, complete, err := l.HoldersNamed(t.Context(), dev.Ifname); err != nil || !complete || !slices.Equal(pids, []int{child}) {
-		t.Errorf("%v, %v, %v; want process %d", pids, complete, err, child)
-	}
+	l.namedHeldBy(t, dev.Ifname, child)
 	end()
-	if pids, complete, err := l.HoldersNamed(t.Context(), dev.Ifname); err != nil || !complete || len(pids) > 0 {
-		t.Errorf("held by nobody: %v, %v, %v", pids, complete, err)
-	}
+	l.namedHeldBy(t, dev.Ifname)
 }
 
 func TestNobodyHoldsADeviceThatHasGoneAfterItWasMoved(t *testing.T) {
@@ -65,9 +67,7 @@ func TestNobodyHoldsADeviceThatHasGoneAfterItWasMoved(t *testing.T) {
 	dev := l.ensure(t, s)
 	l.open(t, dev)
 	l.ns.Delete(t, dev.Ifname)
-	if pids, complete, err := l.HoldersNamed(t.Context(), dev.Ifname); err != nil || !complete || len(pids) > 0 {
-		t.Errorf("%v, %v, %v", pids, complete, err)
-	}
+	l.namedHeldBy(t, dev.Ifname)
 }
 
 func TestSearchThatMayNotCopyADescriptorSaysItIsNotComplete(t *testing.T) {

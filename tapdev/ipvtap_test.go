@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -200,9 +201,7 @@ func TestVMQueuesOfAnIpvtapCarryWhatIsForItsAddress(t *testing.T) {
 					t.Errorf("%s: nothing comes out of queue %d: %v %q", mode, i, ok, f.Bytes)
 				}
 			}
-			if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) != 1 || !complete {
-				t.Errorf("holders: %v, %v, %v", pids, complete, err)
-			}
+			l.heldBy(t, dev, os.Getpid())
 			link := l.ns.Link(t, dev.Ifname)
 			if text, err := findCharDev(link); err != nil {
 				t.Error(err)

@@ -6,8 +6,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/failpoint"
@@ -79,6 +81,30 @@ func (l *lab) open(t testing.TB, dev Device) *queuefd.Set {
 	}
 	t.Cleanup(func() { _ = set.Close() })
 	return set
+}
+
+// heldBy waits until these processes, and no others, are found to hold a device.
+func (l *lab) heldBy(t testing.TB, dev Device, want ...int) {
+	t.Helper()
+	finds(t, func() ([]int, bool, error) { return l.Holders(context.Background(), dev) }, want)
+}
+
+// finds waits until a complete search finds these processes and no others: another
+// process that searches, too, holds copies of descriptors for a moment.
+func finds(t testing.TB, search func() (pids []int, complete bool, err error), want []int) {
+	t.Helper()
+	slices.Sort(want)
+	for deadline := time.Now().Add(testkit.Patience); ; time.Sleep(time.Millisecond) {
+		pids, complete, err := search()
+		slices.Sort(pids)
+		if err == nil && complete && slices.Equal(pids, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("held by %v, complete: %v, %v; want %v", pids, complete, err, want)
+			return
+		}
+	}
 }
 
 // guest is a device that is up and whose first queue the test holds.

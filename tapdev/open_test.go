@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -336,50 +335,21 @@ func TestHoldersAreFoundWhateverTheNodeWasNamed(t *testing.T) {
 	l := newLab(t, nil)
 	l.ownDev(t)
 	dev := l.ensure(t, l.spec(1, vmnetd.Bridge))
-	pids, complete, err := l.Holders(t.Context(), dev)
-	if err != nil || len(pids) > 0 || !complete {
-		t.Fatalf("held by nobody: %v, %v, %v", pids, complete, err)
-	}
-	set, err := l.Open(t.Context(), dev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer set.Close()
-	fd, err := unix.Dup(set.Queues[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := os.NewFile(uintptr(fd), "queue")
-	defer file.Close()
-	cmd := exec.CommandContext(t.Context(), "cat") // ends with its standard input
-	cmd.ExtraFiles = []*os.File{file}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	want := fmt.Sprint([]int{min(os.Getpid(), cmd.Process.Pid), max(os.Getpid(), cmd.Process.Pid)})
-	pids, complete, err = l.Holders(t.Context(), dev)
-	if err != nil || !complete || fmt.Sprint(pids) != want && fmt.Sprint([]int{pids[1], pids[0]}) != want {
-		t.Errorf("%v, %v, %v; want %s", pids, complete, err, want)
-	}
+	l.heldBy(t, dev)
+	cmd, stdin := holding(t, l.open(t, dev).Queues[0])
+	l.heldBy(t, dev, os.Getpid(), cmd.Process.Pid)
 	_ = stdin.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
 	l.ns.Delete(t, dev.Ifname)
-	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
-		t.Errorf("of a device that has gone: %v, %v, %v", pids, complete, err)
-	}
+	l.heldBy(t, dev)
 }
 
 func TestWhoHoldsADeviceThatHasGoneDoesNotHoldTheNextOneOfItsNumber(t *testing.T) {
 	l := newLab(t, nil)
 	var dev Device
-	child := 0
-	for tries := 0; child == 0; tries++ { // somebody else's device may take the number that comes free
+	for tries := 0; ; tries++ { // somebody else's device may take the number that comes free
 		gone := l.ensure(t, l.spec(1, vmnetd.Bridge))
 		set := l.open(t, gone)
 		cmd, stdin := holding(t, set.Queues[0])
@@ -388,18 +358,15 @@ func TestWhoHoldsADeviceThatHasGoneDoesNotHoldTheNextOneOfItsNumber(t *testing.T
 		l.ns.Delete(t, gone.Ifname)
 		dev = l.ensure(t, l.spec(1, vmnetd.Bridge))
 		if dev.Rdev == gone.Rdev {
-			child = cmd.Process.Pid
-		} else if l.ns.Delete(t, dev.Ifname); tries == 20 {
+			break
+		}
+		if l.ns.Delete(t, dev.Ifname); tries == 20 {
 			t.Fatal("no device got the number of the one before it")
 		}
 	}
-	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || len(pids) > 0 || !complete {
-		t.Errorf("held by nobody, process %d holds what has gone: %v, %v, %v", child, pids, complete, err)
-	}
+	l.heldBy(t, dev) // the child holds what has gone
 	l.open(t, dev)
-	if pids, complete, err := l.Holders(t.Context(), dev); err != nil || !slices.Equal(pids, []int{os.Getpid()}) || !complete {
-		t.Errorf("held by this process: %v, %v, %v", pids, complete, err)
-	}
+	l.heldBy(t, dev, os.Getpid())
 }
 
 func TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete(t *testing.T) {
