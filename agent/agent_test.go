@@ -194,7 +194,7 @@ func (s *told) count(event string) int {
 // eventually waits until holds gives no error.
 func eventually(t testing.TB, what string, holds func() error) {
 	t.Helper()
-	within(t, 10*time.Second, what, holds)
+	within(t, 30*time.Second, what, holds)
 }
 
 type fataler interface {
@@ -202,15 +202,17 @@ type fataler interface {
 	Fatalf(format string, args ...any)
 }
 
+// within looks once more when the limit is over: this process may not have run until then.
 func within(t fataler, limit time.Duration, what string, holds func() error) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
+		last := time.Now().After(deadline)
 		err := holds()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		if last {
 			t.Fatalf("%s: %v", what, err)
 		}
 		time.Sleep(time.Millisecond) // between two looks; the limit above decides

@@ -144,7 +144,7 @@ func TestAnyOrderOfEventsEndsAsWanted(t *testing.T) {
 			"start VM": m.startVM, "stop VM": m.stopVM, "attach": m.attach, "detach": m.detach, "stick": m.stick,
 			"pull uplink": m.pullUplink, "plug uplink": m.plugUplink, "delete device": m.deleteDevice,
 			"fail once": m.failOnce, "restart": m.restart,
-			"": func(t *rapid.T) { within(t, 3*time.Second, "settling", m.settled) },
+			"": func(t *rapid.T) { within(t, 20*time.Second, "settling", m.settled) },
 		})
 	})
 }
