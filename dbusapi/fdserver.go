@@ -32,6 +32,8 @@ type fdServer struct {
 	path string
 	log  *slog.Logger
 
+	firstPacket time.Duration // how long it may take
+
 	listening chan struct{} // closed once listener is set
 
 	mu       sync.Mutex
@@ -51,7 +53,7 @@ type ticket struct {
 
 func newFDServer(api agent.API, path string, log *slog.Logger) *fdServer {
 	return &fdServer{
-		api: api, path: path, log: log, listening: make(chan struct{}),
+		api: api, path: path, log: log, firstPacket: firstPacketLimit, listening: make(chan struct{}),
 		tickets: map[string]ticket{}, peers: map[uint32]int{},
 	}
 }
@@ -229,7 +231,7 @@ func (s *fdServer) refuse(conn *net.UnixConn, err error) {
 
 // readClaim reads token and pidfd and closes every fd that came with them.
 func (s *fdServer) readClaim(conn *net.UnixConn, uid uint32) (token []byte, owner agent.Owner, err error) {
-	token, fds, err := readPacket(conn, tokenSize+1, 1, firstPacketLimit)
+	token, fds, err := readPacket(conn, tokenSize+1, 1, s.firstPacket)
 	defer closeAll(fds)
 	switch {
 	case err != nil:

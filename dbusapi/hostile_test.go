@@ -401,7 +401,7 @@ func crowd(context.Context) (string, error) {
 		fds = append(fds, fd)
 	}
 	closed := 0
-	for deadline := time.Now().Add(firstPacketLimit); closed < 2*mostPeersOfUser && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testkit.Patience); closed < 2*mostPeersOfUser && time.Now().Before(deadline); {
 		closed = 0
 		for _, fd := range fds {
 			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
