@@ -6,12 +6,23 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"github.com/vmnetd/vmnetd/internal/rtnl"
 )
 
 // skipGroup is the link group of devices that are only there to be deleted.
 const skipGroup = 0x736b6970
+
+// apart is more devices than the namespaces of a test get once they have skipped some.
+const apart = 200
+
+// skipped is how many indexes a namespace of this process has skipped last. Its
+// devices may be still to come, and leave no node yet.
+var skipped struct {
+	sync.Mutex
+	count int
+}
 
 // SkipIndexes makes the namespace give out ifindexes that no other one on this
 // machine is likely to: /dev/tapINDEX is one name for all of them, and libvirt's
@@ -20,12 +31,7 @@ const skipGroup = 0x736b6970
 // lower.
 func (n *Netns) SkipIndexes(t TB, lower string) {
 	t.Helper()
-	count := 500 + rand.IntN(500)
-	for _, used := range tapNodes() {
-		if used < 1<<16 { // what is higher was asked for
-			count = max(count, used+100)
-		}
-	}
+	count := toSkip()
 	index := n.Link(t, lower).Index
 	for i := range count {
 		link := rtnl.NewLink{Name: fmt.Sprintf("skip%d", i), Kind: "macvlan", Lower: index, Group: skipGroup}
@@ -36,6 +42,19 @@ func (n *Netns) SkipIndexes(t TB, lower string) {
 	if err := n.conn.DeleteGroup(context.Background(), skipGroup); err != nil {
 		t.Fatalf("cannot delete the devices again: %v", err)
 	}
+}
+
+func toSkip() int {
+	skipped.Lock()
+	defer skipped.Unlock()
+	count := max(500+rand.IntN(500), skipped.count+apart)
+	for _, used := range tapNodes() {
+		if used < 1<<16 { // what is higher was asked for
+			count = max(count, used+apart)
+		}
+	}
+	skipped.count = count
+	return count
 }
 
 func tapNodes() (indexes []int) {
