@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/vmnetd/vmnetd/internal/atomicfile"
 )
 
 // A guest of libvirt is saved on the machine, as virsh save does, and restored in the
@@ -31,10 +33,7 @@ func SaveLibvirtGuest(t TB, o LibvirtGuestOptions) (made bool) {
 	g.hangUp()
 	state, err := os.ReadFile(g.Save(t))
 	if err == nil {
-		err = os.WriteFile(file+".part", state, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(file+".part", file)
+		err = atomicfile.Write(file, state)
 	}
 	if err != nil {
 		t.Fatalf("%v", err)
