@@ -38,7 +38,7 @@ func modulesInOrder(ctx context.Context, version string, modules []string) ([]st
 	}
 	var files []string
 	for _, m := range modules {
-		out, err := exec.CommandContext(ctx, modprobe, "-S", version, "--show-depends", m).Output()
+		out, err := output(ctx, modprobe, "-S", version, "--show-depends", m)
 		if err != nil {
 			return nil, fmt.Errorf("modprobe --show-depends %s: %w", m, err)
 		}
@@ -59,11 +59,20 @@ func moduleContent(ctx context.Context, file string) ([]byte, error) {
 	if !packed {
 		return os.ReadFile(file)
 	}
-	out, err := exec.CommandContext(ctx, unpack, "-dc", file).Output()
+	out, err := output(ctx, unpack, "-dc", file)
 	if err != nil {
 		return nil, fmt.Errorf("%s -dc %s: %w", unpack, file, err)
 	}
 	return out, nil
+}
+
+// output runs a program. When it was killed because ctx has ended, the error is why.
+func output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, program, args...).Output()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return out, err
 }
 
 // lookSbin finds an administrator's program also where PATH is an ordinary
