@@ -72,7 +72,7 @@ func TestHostHungCommandIsKilledWithItsConsoleShown(t *testing.T) {
 	var stdout bytes.Buffer
 	_, err := Run(t.Context(), Options{
 		Command: []string{"sh", "-c", "echo before; echo '<0>hung on purpose' >/dev/kmsg; exec sleep 1000"},
-		Stdout:  &stdout, Limit: 5 * time.Second,
+		Stdout:  &stdout, Limit: 20 * time.Second, // also for what it prints
 	})
 	var limit *LimitError
 	if !errors.As(err, &limit) || !strings.Contains(err.Error(), "hung on purpose") {
