@@ -7,7 +7,8 @@
 //
 // count is how often the point acts before it is used up (without it: always);
 // SKIP+count lets it pass SKIP times before that; delay is in milliseconds;
-// kill is SIGKILL to oneself, as abrupt as it gets.
+// hold(FILE) waits as long as there is a file of that name, a full path; kill is
+// SIGKILL to oneself, as abrupt as it gets.
 package failpoint
 
 import (
@@ -32,8 +33,9 @@ type Set map[Point]*action
 type action struct {
 	skip  atomic.Int64 // passes before the first act
 	left  atomic.Int64 // -1: without end
-	verb  string       // error, delay, kill
+	verb  string       // error, delay, hold, kill
 	delay time.Duration
+	file  string // what hold waits for
 }
 
 // Parse reads the text of the environment variable; it refuses points that no
@@ -90,8 +92,10 @@ func parseAction(spec string) (*action, error) {
 			return nil, fmt.Errorf("the delay is not a number of milliseconds")
 		}
 		a.verb, a.delay = "delay", time.Duration(ms)*time.Millisecond
+	case strings.HasPrefix(spec, "hold(/") && strings.HasSuffix(spec, ")"):
+		a.verb, a.file = "hold", spec[len("hold("):len(spec)-1]
 	default:
-		return nil, fmt.Errorf("want error, kill or delay(MS)")
+		return nil, fmt.Errorf("want error, kill, delay(MS) or hold(/FILE)")
 	}
 	return a, nil
 }
@@ -109,9 +113,22 @@ func (s Set) Hit(p Point) error {
 	case "delay":
 		time.Sleep(a.delay)
 		return nil
+	case "hold":
+		for a.held() {
+			time.Sleep(holdPace)
+		}
+		return nil
 	default:
 		return fmt.Errorf("failpoint %s", p)
 	}
+}
+
+// holdPace is the time between two looks at a file.
+const holdPace = 5 * time.Millisecond
+
+func (a *action) held() bool {
+	_, err := os.Lstat(a.file)
+	return err == nil
 }
 
 func (a *action) take() bool {

@@ -3,6 +3,7 @@ package failpoint
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -57,6 +58,35 @@ func TestDelayWaits(t *testing.T) {
 	}
 }
 
+func TestHoldWaitsUntilItsFileGoes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "held")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := Parse("attach.stored=1*hold(" + file + ")")
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed := make(chan error, 1)
+	go func() { passed <- set.Hit(AttachStored) }()
+	select {
+	case err := <-passed:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(10 * holdPace):
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-passed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits on")
+	}
+}
+
 func TestKillIsSIGKILL(t *testing.T) {
 	if text := os.Getenv(Env); text != "" {
 		set, err := Parse(text)
@@ -76,7 +106,7 @@ func TestKillIsSIGKILL(t *testing.T) {
 }
 
 func TestParseRefusesNonsense(t *testing.T) {
-	for _, text := range []string{"attach.stored", "attach.stored=0*error", "attach.stored=x*error", "attach.stored=x+1*error", "attach.stored=1+error", "attach.stored=delay(x)", "nowhere=error", "attach.stored=explode"} {
+	for _, text := range []string{"attach.stored", "attach.stored=0*error", "attach.stored=x*error", "attach.stored=x+1*error", "attach.stored=1+error", "attach.stored=delay(x)", "attach.stored=hold(x)", "attach.stored=hold()", "nowhere=error", "attach.stored=explode"} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("Parse(%q) took it", text)
 		}
