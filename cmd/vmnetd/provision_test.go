@@ -107,9 +107,18 @@ func (r *rig) try(args ...string) (string, error) {
 	return string(out), err
 }
 
+// must runs a command that has to end well. teamd has a few seconds to answer, and a
+// busy machine that emulates another one does not always give them to it.
 func (r *rig) must(args ...string) string {
 	r.t.Helper()
 	out, err := r.try(args...)
+	for range 4 {
+		if err == nil || !strings.Contains(out, "teamd") || !strings.Contains(out, "does not answer") {
+			break
+		}
+		r.t.Log(out)
+		out, err = r.try(args...)
+	}
 	if err != nil {
 		r.t.Fatalf("vmnetd %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
