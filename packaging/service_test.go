@@ -286,10 +286,11 @@ func (s service) guardOutlivesIt() {
 		}
 		return guard
 	}
+	const window = 15 * time.Second // in which the apply is looked at
 	s.unchanged(func() {
-		guard := apply("3s")
+		guard := apply(window.String())
 		s.run("systemctl", "stop", "vmnetd.service")
-		s.eventually("the guard takes it back", func() bool { return s.mode() == "active-backup" })
+		s.within(window+testkit.Patience, "the guard takes it back", func() bool { return s.mode() == "active-backup" })
 		s.eventually("the guard is gone", func() bool { return s.unit(guard, "LoadState") == "not-found" })
 		s.run("systemctl", "start", "vmnetd.service")
 	})
@@ -360,7 +361,12 @@ func (s service) kill(pid string) {
 
 func (s service) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(testkit.Patience); !ok(); time.Sleep(20 * time.Millisecond) {
+	s.within(testkit.Patience, what, ok)
+}
+
+func (s service) within(limit time.Duration, what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("never: %s\nwrong: %s\n%s", what, s.wrong(), s.run("vmnetd", "status"))
 		}
