@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
@@ -170,6 +171,16 @@ func (b *bed) launch(env ...string) *daemon {
 	}
 	b.daemon = d
 	return d
+}
+
+// held is the setting with which the daemon stays at a failpoint, once, until letGo.
+func (b *bed) held(p failpoint.Point) (setting string, letGo func()) {
+	b.t.Helper()
+	file := b.path("held")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return fmt.Sprintf("%s=%s=1*hold(%s)", failpoint.Env, p, file), func() { _ = os.Remove(file) }
 }
 
 // kill ends the daemon as abruptly as it gets.

@@ -36,7 +36,8 @@ func (b *libvirtBed) hookProcess(vm string) (pid int) {
 func TestHookKilledWhileItWaits(t *testing.T) {
 	t.Parallel()
 	b := newLibvirtBed(t, libvirtConfig)
-	b.start(failpoint.Env + "=" + string(failpoint.ConvergeDevice) + "=1*delay(1500)")
+	setting, letGo := b.held(failpoint.ConvergeDevice)
+	b.start(setting)
 	b.define("hookless", b.must(0, "xml", "hookless").out)
 	started := make(chan error, 1)
 	go func() {
@@ -51,6 +52,7 @@ func TestHookKilledWhileItWaits(t *testing.T) {
 	} else {
 		t.Log(err)
 	}
+	letGo()
 	b.nothing()
 	b.Virsh("start", "--paused", "hookless")
 	b.settled("hookless", "down", 1)

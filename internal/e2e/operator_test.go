@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
 	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
@@ -213,7 +214,7 @@ func TestStateFileThatCannotBeReadCostsNoGuestItsNIC(t *testing.T) {
 		t.Errorf("moved aside: %v", aside)
 	}
 	b.must(0, "detach", "vm1")
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -254,7 +255,8 @@ func TestInterruptedAttachSaysThatTheDaemonGoesOn(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, basicConfig)
 	b.ejectingVM("vm1")
-	b.start("VMNETD_FAILPOINTS=attach.stored=1*delay(2000)")
+	setting, letGo := b.held(failpoint.AttachStored)
+	b.start(setting)
 	p := b.spawnAtTerminal("attach", "vm1")
 	b.eventually("the attach is under way", 20*time.Second, func() error {
 		if list := b.list(); len(list) != 1 {
@@ -269,6 +271,7 @@ func TestInterruptedAttachSaysThatTheDaemonGoesOn(t *testing.T) {
 	if list := b.list(); len(list) != 1 || list[0].Phase != vmnetd.Pending {
 		t.Errorf("when it was interrupted: %+v", list)
 	}
+	letGo()
 	b.attachedVM("vm1")
 	b.stop()
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/failpoint"
 )
 
 func TestHelpNamesWhatThereIsAndWrongArgumentsAreUsage(t *testing.T) {
@@ -47,7 +48,8 @@ func TestInterruptedAttachToANamespaceGoesOn(t *testing.T) {
 	t.Parallel()
 	b := newModesBed(t, modesConfig)
 	c := b.container("web1")
-	b.start("VMNETD_FAILPOINTS=converge.guarded=1*delay(1500)")
+	setting, letGo := b.held(failpoint.ConvergeGuarded)
+	b.start(setting)
 	p := b.spawnAtTerminal("attach", "web1", "--via", "netns:"+c.path, "--network", "sw", "--ip", "10.99.0.7/24")
 	b.eventually("the attach is under way", 20*time.Second, func() error {
 		if there := b.links(c.Netns); len(there) != 1 {
@@ -62,6 +64,7 @@ func TestInterruptedAttachToANamespaceGoesOn(t *testing.T) {
 	if list := b.list(); len(list) != 1 || list[0].Phase != vmnetd.Pending || b.host.Link(t, list[0].Ifname).Up {
 		t.Errorf("when it was interrupted: %+v", list)
 	}
+	letGo()
 	if att := b.attachedVM("web1"); att.Name != "eth0" {
 		t.Errorf("%+v", att)
 	}
