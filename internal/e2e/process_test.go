@@ -25,13 +25,15 @@ type process struct {
 	cmd  *exec.Cmd
 	out  testkit.Output
 	gone chan struct{}
+
+	began time.Time
 }
 
 // spawn starts a program in the host's namespace with the bed's bus. It is
 // killed when the test ends, or its process does.
 func (b *bed) spawn(name string, args ...string) *process {
 	b.t.Helper()
-	p := &process{gone: make(chan struct{})}
+	p := &process{gone: make(chan struct{}), began: time.Now()}
 	p.cmd = b.host.Command(context.Background(), name, args...)
 	p.cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+b.bus)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
