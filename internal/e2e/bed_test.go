@@ -306,16 +306,21 @@ func (b *bed) devices() []string {
 	return names
 }
 
-// eventually waits until holds gives no error.
+// eventually waits until holds gives no error. A last look begins after the limit:
+// what was held up may have been this process.
 func (b *bed) eventually(what string, limit time.Duration, holds func() error) {
 	b.t.Helper()
-	deadline := time.Now().Add(limit)
+	began := time.Now()
 	for {
+		last := time.Since(began) > limit
 		err := holds()
 		if err == nil {
+			if took := time.Since(began); took > soon {
+				b.t.Logf("%s: after %s", what, took.Round(time.Millisecond))
+			}
 			return
 		}
-		if time.Now().After(deadline) {
+		if last {
 			b.t.Fatalf("%s: %v\ndaemon: %s", what, err, b.daemon.log)
 		}
 		time.Sleep(5 * time.Millisecond) // between two looks; the limit above decides
@@ -340,16 +345,22 @@ func (b *bed) newUplink() {
 	b.outside.SetUp(b.t, "o0")
 }
 
-// nothing waits until no device of ours is left.
+// left says which NICs there still are, and which devices of ours.
+func (b *bed) left() error {
+	b.t.Helper()
+	if list, devices := b.list(), b.devices(); len(list) > 0 || len(devices) > 0 {
+		return fmt.Errorf("%+v, %v", list, devices)
+	}
+	return nil
+}
+
+// nothing waits until nothing of ours is left.
 func (b *bed) nothing() {
 	b.t.Helper()
-	b.eventually("nothing is left", 10*time.Second, func() error {
-		if devices := b.devices(); len(devices) != 0 {
-			return fmt.Errorf("devices %v", devices)
-		}
-		if list := b.list(); len(list) != 0 {
-			return fmt.Errorf("attachments %+v", list)
-		}
-		return nil
-	})
+	b.nothingLeft(testkit.Patience)
+}
+
+func (b *bed) nothingLeft(limit time.Duration) {
+	b.t.Helper()
+	b.eventually("nothing is left", limit, b.left)
 }

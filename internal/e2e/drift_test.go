@@ -5,10 +5,10 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 func TestUplinkMTUIsFollowedBothWays(t *testing.T) {
@@ -17,14 +17,14 @@ func TestUplinkMTUIsFollowedBothWays(t *testing.T) {
 	b.start()
 	att := b.attach("vm1")
 	b.host.Set(t, "u0", rtnl.MTU(1400))
-	b.eventually("lowered", 2*time.Second, func() error {
+	b.eventually("lowered", testkit.Patience, func() error {
 		if list := b.list(); list[0].Phase != vmnetd.Attached || !strings.Contains(list[0].Problem, "1400") {
 			return fmt.Errorf("%+v", list)
 		}
 		return nil
 	})
 	b.host.Set(t, "u0", rtnl.MTU(1500))
-	b.eventually("raised again", 2*time.Second, func() error {
+	b.eventually("raised again", testkit.Patience, func() error {
 		if list, dev := b.list(), b.host.Link(t, att.Ifname); list[0].Problem != "" || dev.MTU != 1500 || dev.Index != att.Ifindex {
 			return fmt.Errorf("%+v, %+v", list, dev)
 		}
@@ -40,7 +40,7 @@ func TestMACThatWasChangedUnderAGuestIsPutRight(t *testing.T) {
 	att := b.attach("vm1")
 	other, _ := net.ParseMAC("02:00:00:00:00:99")
 	b.host.Set(t, att.Ifname, rtnl.MAC(other))
-	b.eventually("put right", 2*time.Second, func() error {
+	b.eventually("put right", testkit.Patience, func() error {
 		if mac := b.host.Link(t, att.Ifname).MAC.String(); mac != att.MAC {
 			return fmt.Errorf("the device has MAC %s", mac)
 		}
@@ -56,7 +56,7 @@ func TestUplinkThatTakesAGuestsMACIsNamed(t *testing.T) {
 	att := b.attach("vm1")
 	mac, _ := net.ParseMAC(att.MAC)
 	b.host.Set(t, "u0", rtnl.MAC(mac))
-	b.eventually("said", 2*time.Second, func() error {
+	b.eventually("said", testkit.Patience, func() error {
 		if r := b.run("status"); !strings.Contains(r.out, att.MAC+" is that of vm1/net0") {
 			return fmt.Errorf("%s", r.out)
 		}
@@ -71,7 +71,7 @@ func TestUplinkRenamedLiveIsFollowed(t *testing.T) {
 	b.start()
 	att := b.attach("vm1")
 	b.host.Set(t, "u0", rtnl.Name("enp9s0"))
-	b.eventually("said", 2*time.Second, func() error {
+	b.eventually("said", testkit.Patience, func() error {
 		if r := b.run("status"); !strings.Contains(r.out, "enp9s0") {
 			return fmt.Errorf("%s", r.out)
 		}
@@ -93,7 +93,7 @@ func TestCarrierLossIsShownAndDeletesNothing(t *testing.T) {
 		if err := b.outside.Conn().SetUp(t.Context(), b.outside.Link(t, "o0").Index, up); err != nil {
 			t.Fatal(err)
 		}
-		b.eventually("carrier "+link, 3*time.Second, func() error {
+		b.eventually("carrier "+link, testkit.Patience, func() error {
 			list := b.list()
 			if len(list) != 1 || list[0].Link != link || list[0].Phase != vmnetd.Attached || list[0].Ifindex != att.Ifindex {
 				return fmt.Errorf("%+v", list)

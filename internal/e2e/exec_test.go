@@ -45,17 +45,6 @@ func (b *bed) attachedVM(vm string) vmnetd.Attachment {
 	return att
 }
 
-// nothingLeft waits until no VM has a NIC and the host no device of ours.
-func (b *bed) nothingLeft(limit time.Duration) {
-	b.t.Helper()
-	b.eventually("nothing is left", limit, func() error {
-		if list, left := b.list(), b.devices(); len(list) > 0 || len(left) > 0 {
-			return fmt.Errorf("%+v, %v", list, left)
-		}
-		return nil
-	})
-}
-
 func parseMAC(t testing.TB, text string) net.HardwareAddr {
 	t.Helper()
 	mac, err := net.ParseMAC(text)
@@ -92,7 +81,7 @@ func TestExecBecomesQEMUWithItsNIC(t *testing.T) {
 	if code := p.wait(t); code != 0 || !strings.Contains(p.out.String(), "terminating on signal 15") {
 		t.Errorf("SIGTERM: exit %d, %s", code, &p.out)
 	}
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -129,13 +118,13 @@ func TestExecHandsOnOnlyTheQueuesAndNothingElse(t *testing.T) {
 	if !strings.Contains(out, "-netdev tap,id=vmn-net0,fds=") || !strings.Contains(out, "mq=on,vectors=6") {
 		t.Errorf("{netdev} became: %s", out)
 	}
-	b.nothingLeft(soon)
+	b.nothing()
 
 	p = b.spawn(binary, "exec", "vm1", "--", "sh", "-c", "kill -USR1 $$; sleep 60", "{netdev}")
 	if p.wait(t); !strings.Contains(p.cmd.ProcessState.String(), "user defined signal 1") {
 		t.Errorf("ended with %v, want its own signal", p.cmd.ProcessState)
 	}
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -163,7 +152,7 @@ func TestExecThatCannotRunQEMUExits125AndLeavesNothing(t *testing.T) {
 		if r := b.must(c.code, append([]string{"exec"}, c.args...)...); !strings.Contains(r.err, c.says) {
 			t.Errorf("exec %v says %q, want something with %q", c.args, r.err, c.says)
 		}
-		b.nothingLeft(soon)
+		b.nothing()
 	}
 	b.stop()
 	if r := b.run("exec", "vm1", "--", "qemu-system-x86_64", "{netdev}"); r.code != 125 || !strings.Contains(r.err, "serve") {
@@ -192,7 +181,7 @@ func TestExecOutlivesTheDaemon(t *testing.T) {
 	}
 	one.signal(unix.SIGKILL)
 	one.wait(t)
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -237,7 +226,7 @@ func TestDaemonizedQEMUIsFollowed(t *testing.T) {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			b.nothingLeft(soon)
+			b.nothing()
 			b.stop()
 		})
 	}
@@ -282,7 +271,7 @@ func TestTapHelperGivesQEMUItsQueue(t *testing.T) {
 	}
 	p.signal(unix.SIGKILL)
 	p.wait(t)
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -308,7 +297,7 @@ func TestTapHelperThatCannotHelpLeavesNothing(t *testing.T) {
 	if code := p.wait(t); code != 1 || !strings.Contains(p.out.String(), "INC-4711") {
 		t.Errorf("a VM that is denied: exit %d, %s", code, &p.out)
 	}
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -330,7 +319,7 @@ func TestDetachOfAnExecNICEndsItsTraffic(t *testing.T) {
 	}
 	p.signal(unix.SIGKILL)
 	p.wait(t)
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -351,7 +340,7 @@ func TestDetachLeavesTheDeviceToWhoHoldsItsQueues(t *testing.T) {
 	}
 	p.signal(unix.SIGKILL)
 	p.wait(t)
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
@@ -375,6 +364,6 @@ func TestExecWhoseDeviceHasGoneIsCutOff(t *testing.T) {
 	b.must(0, "detach", "vm1")
 	p.signal(unix.SIGKILL)
 	p.wait(t)
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }

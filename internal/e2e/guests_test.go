@@ -366,7 +366,7 @@ func backAgain(b *bed, w *ward) {
 func uplinkAgain(b *bed, one, _ *ward) {
 	one.attach()
 	b.host.Delete(b.t, "u0")
-	b.eventually("the uplink's end is seen", 2*time.Second, func() error {
+	b.eventually("the uplink's end is seen", testkit.Patience, func() error {
 		if list := b.list(one.Name); len(list) != 1 || list[0].Phase != vmnetd.Broken {
 			return fmt.Errorf("%+v", list)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vmnetd/vmnetd"
 	"github.com/vmnetd/vmnetd/internal/rtnl"
+	"github.com/vmnetd/vmnetd/internal/testkit"
 )
 
 const switchedConfig = `
@@ -58,7 +59,7 @@ func TestTapOnABridgeWithEachNumberOfQueues(t *testing.T) {
 			if att.Kind != vmnetd.Tap || att.Mode != vmnetd.Switched || att.Queues != queues || att.Link != "up" {
 				t.Errorf("attached as %+v", att)
 			}
-			b.eventually("attached", soon, well)
+			b.eventually("attached", testkit.Patience, well)
 			if again := b.attach(append(mac, "vm1", "--network", "sw", "--queues", fmt.Sprint(queues), "--ip", "10.99.0.7")...); again.Changed {
 				t.Errorf("the second time: %+v", again)
 			}
@@ -96,7 +97,7 @@ func TestTapOnABridgeWithEachNumberOfQueues(t *testing.T) {
 
 			b.attach("vm1", "--network", "sw", "--queues", fmt.Sprint(queues))
 			vm.Kill()
-			b.nothingLeft(soon)
+			b.nothing()
 			if r := b.ruleset(b.host); strings.Contains(r, "chain") {
 				t.Errorf("a filter is left:\n%s", r)
 			}
@@ -112,7 +113,7 @@ func TestTheBridgeThatGoesAndComesTakesItsNICBack(t *testing.T) {
 	b.start()
 	b.attach("vm1", "--network", "sw")
 	b.host.Delete(t, "br0")
-	b.eventually("the end of the bridge is seen", soon, func() error {
+	b.eventually("the end of the bridge is seen", testkit.Patience, func() error {
 		if list := b.list(); len(list) != 1 || list[0].Phase != vmnetd.Broken || !strings.Contains(list[0].Problem, "br0") {
 			return fmt.Errorf("%+v", list)
 		}
@@ -214,7 +215,7 @@ func TestExecAndTheTapHelperGiveATapOnABridge(t *testing.T) {
 		p.signal(9)
 		p.wait(t)
 	}
-	b.nothingLeft(soon)
+	b.nothing()
 	b.stop()
 }
 
