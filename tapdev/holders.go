@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vmnetd/vmnetd"
+	"github.com/vmnetd/vmnetd/internal/proc"
 )
 
 // Holders finds the processes that hold a queue of the device open, this one
@@ -53,15 +55,15 @@ func (h *Host) search(ctx context.Context, m match) (pids []int, complete bool, 
 		return nil, false, vmnetd.Errorf(vmnetd.ErrFailed, "cannot list the processes: %w", err)
 	}
 	complete = true
-	for _, p := range procs {
-		pid, err := strconv.Atoi(p.Name())
+	for _, entry := range procs {
+		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
 		if ctx.Err() != nil {
 			return pids, false, ctx.Err()
 		}
-		holds, searched := holdsDevice(pid, m)
+		holds, searched := holdsDevice(pid, h.execPatience, m)
 		complete = complete && (searched || neverHolds(pid))
 		if holds {
 			pids = append(pids, pid)
@@ -70,19 +72,31 @@ func (h *Host) search(ctx context.Context, m match) (pids []int, complete bool, 
 	return pids, complete, nil
 }
 
-// holdsDevice looks through one process's descriptors of character devices.
-func holdsDevice(pid int, m match) (holds, searched bool) {
+// holdsDevice looks through one process's descriptors of character devices, again
+// where they went away under the search: a process that is about to run another
+// program, as vmnetd exec is, shows none for a moment (proc.SeveralThreads).
+func holdsDevice(pid int, execPatience time.Duration, m match) (holds, searched bool) {
+	for until := time.Now().Add(execPatience); ; time.Sleep(time.Millisecond) { // nothing tells of the end of an execve
+		holds, searched, missed := look(pid, m)
+		if holds || !missed || !proc.SeveralThreads(pid) || time.Now().After(until) {
+			return holds, searched
+		}
+	}
+}
+
+// look is one look through them. missed: there was none, or one went away.
+func look(pid int, m match) (holds, searched, missed bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false, ended(err)
+		return false, ended(err), false
 	}
-	searched = true
+	searched, missed = true, len(entries) == 0
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		target, err := os.Readlink(path)
 		if err != nil {
-			searched = searched && ended(err)
+			searched, missed = searched && ended(err), true
 			continue
 		}
 		if !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
@@ -90,17 +104,17 @@ func holdsDevice(pid int, m match) (holds, searched bool) {
 		}
 		rdev, err := deviceNumber(path)
 		if err != nil || rdev == 0 {
-			searched = searched && (err == nil || ended(err))
+			searched, missed = searched && (err == nil || ended(err)), missed || err != nil
 			continue
 		}
 		fd, _ := strconv.Atoi(e.Name())
 		is, sure := m(pid, fd, rdev)
 		if is {
-			return true, true
+			return true, true, false
 		}
 		searched = searched && sure
 	}
-	return false, searched
+	return false, searched, missed
 }
 
 // deviceNumber is that of a character device, 0 of what is none. It is not by

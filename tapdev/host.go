@@ -3,6 +3,7 @@ package tapdev
 import (
 	"context"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,8 @@ type Host struct {
 	index func() int // an index for a device whose next one will not do
 	found *had       // kinds that the kernel was found to have
 
-	searching sync.Mutex // for whoever holds queues
+	searching    sync.Mutex    // for whoever holds queues
+	execPatience time.Duration // with a process that is about to run another program
 }
 
 // Option changes what a Host works with.
@@ -46,7 +48,7 @@ func WithVHost(path string) Option { return func(h *Host) { h.vhost = path } }
 // New makes a Host. Without links (nil) it asks the kernel for every link when
 // it has to name who is in the way. Close it when it is no longer needed.
 func New(conn *rtnl.Conn, links Links, fail failpoint.Set, opts ...Option) *Host {
-	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, found: newHad()}
+	h := &Host{conn: conn, links: links, fail: fail, sysfs: openSysfs(conn), dev: "/dev", vhost: "/dev/vhost-net", tun: tunDevice, index: randomIndex, found: newHad(), execPatience: 100 * time.Millisecond}
 	for _, o := range opts {
 		o(h)
 	}

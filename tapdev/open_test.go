@@ -369,6 +369,30 @@ func TestWhoHoldsADeviceThatHasGoneDoesNotHoldTheNextOneOfItsNumber(t *testing.T
 	l.heldBy(t, dev, os.Getpid())
 }
 
+func TestAProcessIsWaitedForThatIsAboutToRunAnotherProgram(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	pid, settle := testkit.Leaderless(t, null)
+	m := func(_, fd int, _ uint64) (bool, bool) { return fd == 3, true }
+	if holds, searched, missed := look(pid, m); holds || !searched || !missed {
+		t.Errorf("its descriptors are seen: %v, %v, %v", holds, searched, missed)
+	}
+	begins, found := make(chan struct{}), make(chan bool)
+	go func() {
+		close(begins)
+		holds, searched := holdsDevice(pid, testkit.Patience, m)
+		found <- holds && searched
+	}()
+	<-begins
+	settle()
+	if !<-found {
+		t.Error("it was not found")
+	}
+}
+
 func TestSearchThatMayNotLookIntoAProcessSaysItIsNotComplete(t *testing.T) {
 	if path := os.Getenv("TAPDEV_TEST_HOLDERS"); path != "" {
 		searchWithoutPrivilege(t, path)
@@ -396,13 +420,13 @@ func searchWithoutPrivilege(t *testing.T, rdev string) {
 		t.Fatal(err)
 	}
 	m := func(_, _ int, rdev uint64) (bool, bool) { return rdev == number, true }
-	if _, searched := holdsDevice(1, m); searched {
+	if _, searched := holdsDevice(1, 0, m); searched {
 		t.Error("claims to have searched a process of root's")
 	}
-	if _, searched := holdsDevice(os.Getpid(), m); !searched {
+	if _, searched := holdsDevice(os.Getpid(), 0, m); !searched {
 		t.Error("could not search its own process")
 	}
-	if _, searched := holdsDevice(1<<30, m); !searched {
+	if _, searched := holdsDevice(1<<30, 0, m); !searched {
 		t.Error("a process that has ended counts as not searched")
 	}
 }

@@ -17,22 +17,49 @@ import (
 // /proc/PID/stat, proc(5)). With the PID and the boot id it names one run.
 // os.ErrNotExist when there is no such process, also when it is a zombie.
 func StartTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, unix.ESRCH) {
-		return 0, os.ErrNotExist
-	}
+	fields, err := stat(pid)
 	if err != nil {
 		return 0, err
 	}
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ") // the name may hold anything
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	if fields[0] == "Z" || fields[0] == "X" {
+	dead := fields[state] == "Z" || fields[state] == "X"
+	if dead && !several(fields) {
 		return 0, os.ErrNotExist
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return strconv.ParseUint(fields[startTime], 10, 64)
+}
+
+// SeveralThreads says that a process has several. Its first one may have ended before
+// the others: for a moment in execve(2) by another one (fs/exec.c, de_thread), which
+// then has its place. Until then the process looks like a zombie without descriptors.
+func SeveralThreads(pid int) bool {
+	fields, err := stat(pid)
+	return err == nil && several(fields)
+}
+
+// Fields of /proc/PID/stat after the name (proc_pid_stat(5) counts from 1, the name
+// is the second).
+const (
+	state     = 3 - 3
+	threads   = 20 - 3
+	startTime = 22 - 3
+)
+
+func several(fields []string) bool { return fields[threads] != "0" && fields[threads] != "1" }
+
+func stat(pid int) (fields []string, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, unix.ESRCH) {
+		return nil, os.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ") // the name may hold anything
+	fields = strings.Fields(rest)
+	if !ok || len(fields) <= startTime {
+		return nil, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	return fields, nil
 }
 
 // BootID is the identity of this boot (random(4)).
