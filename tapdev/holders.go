@@ -72,57 +72,66 @@ func (h *Host) search(ctx context.Context, m match) (pids []int, complete bool, 
 	return pids, complete, nil
 }
 
-// holdsDevice looks through one process's descriptors of character devices, again
-// where they went away under the search: a process that is about to run another
-// program, as vmnetd exec is, shows none for a moment (proc.SeveralThreads).
+// looks is how often a process is looked through whose descriptors go away meanwhile.
+const looks = 3
+
+// holdsDevice looks through one process's descriptors of character devices. One that
+// is about to run another program, as vmnetd exec is, shows none for a moment
+// (proc.SeveralThreads).
 func holdsDevice(pid int, execPatience time.Duration, m match) (holds, searched bool) {
-	for until := time.Now().Add(execPatience); ; time.Sleep(time.Millisecond) { // nothing tells of the end of an execve
-		holds, searched, missed := look(pid, m)
-		if holds || !missed || !proc.SeveralThreads(pid) || time.Now().After(until) {
+	until := time.Now().Add(execPatience)
+	for n := 1; ; n++ {
+		holds, searched, shown, missed := look(pid, m)
+		waits := shown == 0 && proc.SeveralThreads(pid) && time.Now().Before(until)
+		if holds || !waits && (missed == 0 || n >= looks) {
 			return holds, searched
+		}
+		if waits {
+			time.Sleep(time.Millisecond) // nothing tells of the end of an execve
 		}
 	}
 }
 
-// look is one look through them. missed: there was none, or one went away.
-func look(pid int, m match) (holds, searched, missed bool) {
+// look is one look through those that are shown. missed is how many went away
+// meanwhile.
+func look(pid int, m match) (holds, searched bool, shown, missed int) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false, ended(err), false
+		return false, ended(err), -1, 0
 	}
-	searched, missed = true, len(entries) == 0
+	searched = true
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		target, err := os.Readlink(path)
-		if err != nil {
-			searched, missed = searched && ended(err), true
-			continue
-		}
-		if !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
-			continue
-		}
 		rdev, err := deviceNumber(path)
-		if err != nil || rdev == 0 {
-			searched, missed = searched && (err == nil || ended(err)), missed || err != nil
+		if err != nil {
+			searched = searched && ended(err)
+			missed++
+			continue
+		}
+		if rdev == 0 {
 			continue
 		}
 		fd, _ := strconv.Atoi(e.Name())
 		is, sure := m(pid, fd, rdev)
 		if is {
-			return true, true, false
+			return true, true, len(entries), missed
 		}
 		searched = searched && sure
 	}
-	return false, searched, missed
+	return false, searched, len(entries), missed
 }
 
-// deviceNumber is that of a character device, 0 of what is none. It is not by
-// stat(2), which waits for the server of a network file system, for ever when it is
-// away.
+// deviceNumber is that of the character device that a descriptor is open on, 0 for
+// what is none. It is not by stat(2), which waits for the server of a network file
+// system, for ever when it is away.
 func deviceNumber(path string) (uint64, error) {
+	target, err := os.Readlink(path)
+	if err != nil || !strings.HasPrefix(target, "/") { // socket:[…], pipe:[…], anon_inode:…
+		return 0, err
+	}
 	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	err = unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
 		return 0, err
 	}

@@ -36,12 +36,12 @@ func SeveralThreads(pid int) bool {
 	return err == nil && several(fields)
 }
 
-// Fields of /proc/PID/stat after the name (proc_pid_stat(5) counts from 1, the name
-// is the second).
+// Fields of /proc/PID/stat after the name: those that proc_pid_stat(5) calls 3, 20
+// and 22.
 const (
-	state     = 3 - 3
-	threads   = 20 - 3
-	startTime = 22 - 3
+	state     = 0
+	threads   = 17
+	startTime = 19
 )
 
 func several(fields []string) bool { return fields[threads] != "0" && fields[threads] != "1" }
