@@ -252,10 +252,12 @@ func (s *store) write() error {
 	return s.fp.Hit(failpoint.StoreWritten)
 }
 
-func (s *store) get(k key) (record, bool) {
+func (s *store) get(k key) (record, bool) { return one(s, s.records, k) }
+
+func one[K comparable](s *store, entries map[K]*entry, k K) (record, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.records[k]; e != nil {
+	if e := entries[k]; e != nil {
 		return e.record, true
 	}
 	return record{}, false
@@ -361,23 +363,9 @@ func sorted(entries map[key]*entry) []record {
 	return list
 }
 
-func (s *store) byIfname(ifname string) (record, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.byName[ifname]; e != nil {
-		return e.record, true
-	}
-	return record{}, false
-}
+func (s *store) byIfname(ifname string) (record, bool) { return one(s, s.byName, ifname) }
 
-func (s *store) byIfindex(ifindex int) (record, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.byIndex[ifindex]; e != nil {
-		return e.record, true
-	}
-	return record{}, false
-}
+func (s *store) byIfindex(ifindex int) (record, bool) { return one(s, s.byIndex, ifindex) }
 
 // hold keeps a NIC of vms: away until the VM's next start. It is written down
 // with the next record that is.

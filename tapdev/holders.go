@@ -72,7 +72,8 @@ func (h *Host) search(ctx context.Context, m match) (pids []int, complete bool, 
 	return pids, complete, nil
 }
 
-// looks is how often a process is looked through whose descriptors go away meanwhile.
+// looks is how often another process is looked through whose descriptors go away
+// meanwhile; from ours goes what the look itself has opened.
 const looks = 3
 
 // holdsDevice looks through one process's descriptors of character devices. One that
@@ -83,7 +84,7 @@ func holdsDevice(pid int, execPatience time.Duration, m match) (holds, searched 
 	for n := 1; ; n++ {
 		holds, searched, shown, missed := look(pid, m)
 		waits := shown == 0 && proc.SeveralThreads(pid) && time.Now().Before(until)
-		if holds || !waits && (missed == 0 || n >= looks) {
+		if holds || !waits && (missed == 0 || n >= looks || pid == os.Getpid()) {
 			return holds, searched
 		}
 		if waits {

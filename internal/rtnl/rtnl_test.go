@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -223,6 +224,31 @@ func TestALinkThatNobodyWaitsForGoesWhereItWasSent(t *testing.T) {
 	}
 	if late == 0 {
 		t.Error("no request was given up")
+	}
+}
+
+func TestARequestThatIsNotSentKeepsNoNamespace(t *testing.T) {
+	n := newNetns(t)
+	ns, err := newNetns(t).NS().Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := ns.Fd()
+	into := rtnl.Change{Index: n.Link(t, "lo").Index, Attrs: []rtnl.Attr{rtnl.NetNS(ns)}}
+	var closed *rtnl.Conn
+	if err := n.Do(func() (err error) { closed, err = rtnl.Open(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close()
+	if err := closed.Set(t.Context(), into); err == nil {
+		t.Error("a connection that is closed sends")
+	}
+	_ = ns.Close()
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); !errors.Is(err, unix.EBADF) {
+		t.Errorf("its descriptor is still open: %v", err)
+	}
+	if err := n.Conn().Set(t.Context(), into); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("into a namespace that was closed: %v", err)
 	}
 }
 
