@@ -219,26 +219,33 @@ func (h *portHost) flood() {
 	if !pings.Answered(5, testkit.Patience) {
 		t.Fatalf("vm2 does not answer: %+v", pings.Counts())
 	}
-	pings.Begin()
-	mac, began := mustMAC(t, bad.att.MAC), time.Now()
-	for n := range 10_000 {
-		fake := netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
-		bad.claims(t, arpClaim(mac, fake, fake))
-		bad.claims(t, arpClaim(mac, netip.IPv4Unspecified(), fake))
-		if n%1000 == 0 {
-			if now := h.now("vm1"); len(now.Learned) > most || !slices.Contains(now.Learned, own.String()) {
-				t.Fatalf("after %d claims: %+v", n, now)
+	flood := func() (harmless bool) {
+		pings.Begin()
+		mac, began := mustMAC(t, bad.att.MAC), time.Now()
+		for n := range 10_000 {
+			fake := netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
+			bad.claims(t, arpClaim(mac, fake, fake))
+			bad.claims(t, arpClaim(mac, netip.IPv4Unspecified(), fake))
+			if n%1000 == 0 {
+				if now := h.now("vm1"); len(now.Learned) > most || !slices.Contains(now.Learned, own.String()) {
+					t.Fatalf("after %d claims: %+v", n, now)
+				}
 			}
 		}
+		took := time.Since(began)
+		if !pings.Answered(5, testkit.Patience) {
+			t.Error("vm2 does not answer after the flood")
+		}
+		counts := pings.Counts()[0]
+		t.Logf("20000 claims in %s; pings of the other guest: %+v", took, counts)
+		return counts.Lost <= counts.Sent/50 && counts.Gap <= time.Second
 	}
-	took := time.Since(began)
-	if !pings.Answered(5, testkit.Patience) {
-		t.Error("vm2 does not answer after the flood")
+	harmless := false
+	for try := 0; try < 3 && !harmless; try++ { // this process may not have run for a moment
+		harmless = flood()
 	}
-	counts := pings.Counts()[0]
-	t.Logf("20000 claims in %s; pings of the other guest: %+v", took, counts)
-	if counts.Lost > counts.Sent/2 || counts.Gap > testkit.Patience {
-		t.Errorf("the other guest has suffered: %+v", counts)
+	if !harmless {
+		t.Error("the other guest has suffered each time")
 	}
 	h.becomes("vm1", "is full", func(a vmnetd.Attachment) bool { return len(a.Learned) == most })
 	reach(t, "the outside", h.net.Peer, own.String(), others.String())

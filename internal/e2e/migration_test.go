@@ -26,7 +26,7 @@ const (
 )
 
 // outage is what no move costs, also on a busy machine.
-const outage = 20 * time.Second
+const outage = 3 * time.Second
 
 // mover is the guest that is moved.
 const mover = "mover"
