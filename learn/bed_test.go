@@ -233,15 +233,17 @@ func (q queue) lease(t testing.TB, offered func(netip.Addr)) netip.Addr {
 }
 
 // learnLease has a guest take a lease, waits for what that is told by, and is what
-// else was told. An answer that comes by the uplink's socket may be read after what
+// else was told, and how long after the guest had the lease all was told. An answer that comes by the uplink's socket may be read after what
 // the guest sends next, and before what it answers.
-func (b *bed) learnLease(t testing.TB, key string, q queue) (others []string) {
+func (b *bed) learnLease(t testing.TB, key string, q queue) (others []string, late time.Duration) {
 	t.Helper()
 	what := func(ip netip.Addr, how How) string { return fmt.Sprintf("%s %s by %s", key, ip, how) }
 	leased := q.lease(t, func(ip netip.Addr) { _, others = b.expect(t, what(ip, ByOffer)) })
+	had := time.Now()
 	told, before := b.expectAll(t, what(leased, ByRequest), what(leased, ByLease))
+	late = time.Since(had)
 	if left := time.Until(told[what(leased, ByLease)].Until); left < time.Minute || left > 2*time.Minute {
 		t.Errorf("the lease lasts %v", left)
 	}
-	return append(others, before...)
+	return append(others, before...), late
 }

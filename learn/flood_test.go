@@ -46,7 +46,10 @@ func TestAFloodOfOneGuestHarmsNoOther(t *testing.T) {
 		}
 	}()
 	<-flooded
-	floods := b.learnLease(t, "good/nic", good)
+	floods, late := b.learnLease(t, "good/nic", good)
+	if late > time.Second {
+		t.Errorf("the lease is told %v after the guest had it", late)
+	}
 	if now := runtime.NumGoroutine(); now > goroutines+1 {
 		t.Errorf("%d goroutines, %d before", now, goroutines)
 	}
